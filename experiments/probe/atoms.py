@@ -21,6 +21,8 @@ from midcall.testbed.probing.strikes import Passing
 
 Match = dict[str, Any]
 
+#: Directions as the language writes them.
+WAYS = ("up", "down")
 #: Last packet of a flow at which a window may end that is made from one packet.
 EARLY = 8
 #: Packets of a flow behind the last one that shows the effect from which a window ends there.
@@ -41,8 +43,9 @@ class Place(NamedTuple):
     verdict: str
 
 
-def places(through: Passing) -> dict[int, Place]:
-    """Return the place of each packet of a unit that passes the box."""
+def places(through: Passing, ways: Sequence[str] = WAYS) -> dict[int, Place]:
+    """Return the place of each packet of a unit that passes the box. ways: directions of which
+    packets and octets are counted."""
     result: dict[int, Place] = {}
     for at in range(len(through.packet)):
         number = int(through.packet[at])
@@ -51,8 +54,8 @@ def places(through: Passing) -> dict[int, Place]:
         state = through.states[at]
         age = (int(through.time[at]) - int(state["first_time"])) / 1e9
         result[number] = Place(
-            int(state["packets_up"]) + int(state["packets_down"]),
-            int(state["bytes_up"]) + int(state["bytes_down"]),
+            sum(int(state[f"packets_{way}"]) for way in ways),
+            sum(int(state[f"bytes_{way}"]) for way in ways),
             age,
             APPS[int(state["app"])],
             ROLES[int(state["role"])],
@@ -203,7 +206,8 @@ def size_windows(unit: Probe, shows: np.ndarray[Any, Any]) -> Iterator[Match]:
 
 
 def allowance(through: Passing, first: int, struck: int) -> list[dict[str, Any]]:
-    """Return the allowances of `after` that a flow has used up when a packet is struck.
+    """Return the allowances of `after` that a flow has used up when a packet is struck: of packets
+    and octets of both directions, or of this packet's alone.
 
     first: the packet that met the match; struck: the first packet that is struck, of one flow. The
     seconds end between that one and the packet of its flow before it.
@@ -212,20 +216,22 @@ def allowance(through: Passing, first: int, struck: int) -> list[dict[str, Any]]
     if not len(a) or not len(b) or through.flow[a[0]] != through.flow[b[0]] or a[0] >= b[0]:
         return []
     one, two = through.states[a[0]], through.states[b[0]]
-    packets = int(two["packets_up"] + two["packets_down"]) - int(
-        one["packets_up"] + one["packets_down"]
-    )
-    size = len(through.data) - int(through.offset[b[0]])
-    if b[0] + 1 < len(through.offset):
-        size = int(through.offset[b[0] + 1]) - int(through.offset[b[0]])
-    octets = int(two["bytes_up"] + two["bytes_down"]) - int(one["bytes_up"] + one["bytes_down"])
+    way = "up" if through.unit[struck].up else "down"
+    result: list[dict[str, Any]] = []
+    for ways in (WAYS, (way,)):
+        only = {"direction": way} if len(ways) == 1 else {}
+        counts = through.unit[first].up == through.unit[struck].up or not only
+        packets, octets = (sum(int(two[f"{word}_{one_way}"]) - int(one[f"{word}_{one_way}"])
+                               for one_way in ways) for word in ("packets", "bytes"))  # fmt: skip
+        packets += int(counts) - 1
+        octets += _own(through, int(a[0])) * int(counts) - max(_own(through, int(b[0])) // 2, 1)
+        if packets > 0:
+            result.append({"packets": packets} | only)
+        if octets > 0:
+            result.append({"bytes": octets} | only)
     own = np.flatnonzero(through.flow[: b[0]] == through.flow[b[0]])
     middle = (int(through.time[b[0]]) + int(through.time[own[-1]])) / 2
     seconds = (middle - int(through.time[a[0]])) / 1e9
-    result: list[dict[str, Any]] = [{"packets": packets}]
-    octets += _own(through, int(a[0])) - max(size // 2, 1)
-    if octets > 0:
-        result.append({"bytes": octets})
     if seconds > 0.02:
         result.append({"seconds": round(seconds, 3)})
     return result

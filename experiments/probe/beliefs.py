@@ -108,6 +108,7 @@ class Hypothesis(NamedTuple):
         cost = COST["key"] * len(keys) + COST["number"] * len(NUMBERED & keys.keys())
         cost += COST["way"] if self.way else 0.0
         cost += COST["after"] if self.after else 0.0
+        cost += COST["key"] if "direction" in self.after else 0.0
         cost += COST["scope"] if self.scope != "flow" else 0.0
         cost += COST["media"] if self.media else 0.0
         if "packets" in keys and str(keys["packets"]).startswith("1-"):

@@ -39,8 +39,11 @@ def effects_behind(
     if may_limit and finding.kind in (DROP, PARTIAL, DELAY):
         rest = plays.masked(plays.shown[0], False, PARTIAL)
         limits = list(limits_of(rest, plays.base, finding))
-        limit = rate_limit(plays.prober, plays.base, rest, finding.first,
-                           {one.kind for one in own})  # fmt: skip
+        asked = finding.ends, finding.up, len(plays.result.found)
+        if asked not in plays.limits:
+            plays.limits[asked] = rate_limit(plays.prober, plays.base, rest, finding.first,
+                                             {one.kind for one in own})  # fmt: skip
+        limit = plays.limits[asked]
         if limit is not None:
             measured.add(json.dumps(limit.fields))
             known = Effect(PARTIAL, 0.5, 1.0, limit.act, json.dumps(limit.fields))

@@ -39,6 +39,7 @@ from midcall.experiments.probe.prober import (
     Outcome,
     Prober,
 )
+from midcall.experiments.probe.rates import Limit
 from midcall.experiments.probe.units import dense_unit
 from midcall.experiments.probe.unseen import unseen
 from midcall.experiments.probe.variants import CONDEMNED
@@ -101,6 +102,8 @@ class Plays:
         self.closer = False  # whether more of the capture was played for further rules
         self.own_units: list[Probe] = []  # besides the capture, units played to its own addresses
         self.models: dict[str, Model] = {}  # of the rules found so far
+        # of a flow and direction, beyond so many rules found: what several paces showed
+        self.limits: dict[tuple[Ends, bool, int], Limit | None] = {}
         self.base = Baseline((0.02, 0.02), (0.0, 0.0), (0.0, 0.0), (1.0 * MS, 1.0 * MS))
 
     def look(self) -> list[Finding]:

@@ -8,6 +8,7 @@ does not strike all of them.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import random
 from collections import Counter
@@ -32,6 +33,8 @@ PATIENCE, STREAM_PATIENCE = 500 * MS, 2_200 * MS
 HANDSHAKE = 400 * MS
 #: A packet of a stream that comes later than another copy by this, in ns, was sent again.
 RESENT = 150 * MS
+#: Time between two copies, as a multiple of what one takes in the access network.
+ROOMIER = 1.25
 #: Share of the access network's rate that probes use at most, and that streams do: their kernels
 #: acknowledge, and send again what comes late.
 SHARE, STREAM_SHARE = 0.6, 0.3
@@ -114,27 +117,31 @@ class Outcome(NamedTuple):
         """Return which packets are part of a stream, bool[packets]."""
         return np.array([one.ends.proto == TCP for one in self.unit], bool)
 
+    def _later_than(self, least: int) -> NDArray[np.bool_]:
+        """Return which packets came later than the first copy by more than `least` ns and the
+        line's jitter."""
+        known = np.where(self.delay >= 0, self.delay, np.iinfo(np.int64).max)
+        return (self.delay >= 0) & (self.delay - known.min(axis=0) > least + self.jitter)
+
     @property
     def resent(self) -> NDArray[np.bool_]:
         """Return which packets of streams came so late, compared with other copies, that a kernel
         has sent them again."""
-        known = np.where(self.delay >= 0, self.delay, np.iinfo(np.int64).max)
-        least = known.min(axis=0)
-        late = (self.delay >= 0) & (self.delay - least > RESENT + self.jitter)
-        return np.asarray((late | self.lost) & self.streams)
+        return np.asarray((self._later_than(RESENT) | self.lost) & self.streams)
 
     @property
     def behind(self) -> NDArray[np.bool_]:
         """Return which packets of streams had to wait for an earlier one that was sent again; they
         say nothing about their own loss."""
-        late = self.resent
+        late, waits = self.resent, self._later_than(RESENT // 2)
         result = np.zeros_like(late)
         last: dict[tuple[Ends, bool], int] = {}
         for at, one in enumerate(self.unit):
             if one.ends.proto == TCP and one.payload:
                 before = last.get((one.ends, one.up))
                 if before is not None:
-                    result[:, at] = late[:, before] | result[:, before] & late[:, at]
+                    waited = result[:, before] & waits[:, before]
+                    result[:, at] = late[:, before] | waited & late[:, at]
                 last[one.ends, one.up] = at
         return result
 
@@ -247,10 +254,11 @@ class Prober:
         """
         if self.probes >= self.most_probes:
             raise ProbesSpent(f"the budget of {self.most_probes} probes is spent")
-        apart = max(apart, self._least_apart(units))
+        apart = max(apart, int(ROOMIER * self._least_apart(units)))
+        timed = self.in_turn(units, apart) if copies > 1 else units
         entries: list[tuple[Sent, int, int, int]] = []
         back: dict[Ends, tuple[int, int, Ends]] = {}
-        for number, unit in enumerate(units):
+        for number, unit in enumerate(timed):
             has_stream = any(one.ends.proto == TCP for one in unit)
             lead = HANDSHAKE if has_stream and tight else 0
             for copy in range(copies):
@@ -272,7 +280,7 @@ class Prober:
         planned = [np.full((copies, len(unit)), -1, np.int64) for unit in units]
         for one, (moved, number, copy, at) in zip(plan, entries, strict=True):
             if number >= 0 and planned[number][copy, at] < 0:
-                own = units[number][at].time - moved.time + one.time
+                own = timed[number][at].time - moved.time + one.time
                 planned[number][copy, at] = own
         streams = any(one.ends.proto == TCP for one in plan)
         wait = patience or (STREAM_PATIENCE if streams else PATIENCE)
@@ -340,6 +348,23 @@ class Prober:
             needed = sum(self._time_of(one) for unit in units for one in unit if one.up == up)
             longest = max(longest, needed / len(units))
         return int(longest)
+
+    def in_turn(self, units: Sequence[Probe], apart: int) -> list[Probe]:
+        """Return units whose copies, `apart` ns after each other in turn, do not meet in the access
+        network, so that all copies of one are sent at the same times since their begin."""
+        period = apart * len(units)
+        busy: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
+        result = []
+        for number, unit in enumerate(units):
+            least, moved = 0, []
+            for one in unit:
+                least = max(one.time, least)
+                begin = number * apart
+                least = free_from(busy[one.up], begin + least, int(self._time_of(one)), period)
+                least -= begin
+                moved.append(one._replace(time=least))
+            result.append(tuple(moved))
+        return result
 
     def _time_of(self, one: Sent) -> float:
         """Return the time in which the access network may carry one packet, in ns."""
@@ -437,6 +462,30 @@ class Prober:
         for event in played.strange:
             number, copy, old = back[event.ends]
             outcomes[number].strange[copy].append(event._replace(ends=old))
+
+
+def free_from(busy: list[tuple[int, int]], time: int, need: int, period: int) -> int:
+    """Return the first time from `time` on at which `need` ns of each period are free, and take
+    them; `time` where no gap is long enough. busy: begins and ends within the period, in order."""
+    phase = time % period
+    at = bisect.bisect(busy, (phase, period))
+    if at and busy[at - 1][1] > phase:
+        phase = busy[at - 1][1]
+    for turn in (0, period):
+        while at < len(busy) and phase + need > busy[at][0]:
+            phase = busy[at][1]
+            at += 1
+        if phase + need <= period:
+            begin, end = phase, phase + need
+            if at and busy[at - 1][1] == begin:
+                at -= 1
+                begin = busy.pop(at)[0]
+            if at < len(busy) and busy[at][0] == end:
+                end = busy.pop(at)[1]
+            busy.insert(at, (begin, end))
+            return time - time % period + turn + phase
+        at, phase = 0, 0
+    return time
 
 
 def parts_of(one: Sent) -> Iterator[Sent]:

@@ -35,12 +35,13 @@ def quotas(
         ends = unit[int(packet[struck])].ends
         of = [one for one, other in enumerate(through.ends) if other.near == ends.near
               and (per == "client" or other.far == ends.far)]  # fmt: skip
-        begun: dict[int, int] = {}
+        first: dict[int, int] = {}
         for flow in of:
             places = np.flatnonzero((through.flow == flow) & (packet >= 0) & met[packet])
-            if len(places) and places[0] <= struck:
-                begun[flow] = int(places[0])
-        if len(begun) < 2:
+            if len(places):
+                first[flow] = int(places[0])
+        begun = {flow: place for flow, place in first.items() if place <= struck}
+        if len(first) < 2:  # one that begins later finds the quota used up
             continue
         counted = np.zeros(len(packet), bool)
         for flow, place in begun.items():
@@ -51,9 +52,12 @@ def quotas(
             continue
         if begun.get(own) == struck:
             yield {"flows": len(begun) - 1, "per": per}
-        yield {"packets": len(before), "per": per}
-        octets = int(sizes[before].sum() + sizes[struck] // 2)
-        yield {"bytes": octets, "per": per}
+        up = unit[int(packet[struck])].up
+        same = before[through.side[before] == through.side[struck]]
+        for part, only in ((before, {}), (same, {"direction": "up" if up else "down"})):
+            if len(part):
+                yield {"packets": len(part), "per": per} | only
+                yield {"bytes": int(sizes[part].sum() + sizes[struck] // 2), "per": per} | only
         middle = (int(time[struck]) + int(time[before[-1]])) / 2
         seconds = (middle - min(int(time[place]) for place in begun.values())) / 1e9
         if seconds > 0.02:

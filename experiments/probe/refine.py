@@ -22,7 +22,7 @@ from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.localise.payload_conditions import METHOD_WORDS
 from midcall.experiments.localise.payload_hypotheses import roundest
 from midcall.experiments.probe.asking import Question, ask_all, edge
-from midcall.experiments.probe.atoms import places
+from midcall.experiments.probe.atoms import WAYS, places
 from midcall.experiments.probe.beliefs import Hypothesis
 from midcall.experiments.probe.code_points import word_of
 from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, MARK
@@ -472,19 +472,27 @@ class Refiner:
         key, value = next(iter(after.items()))
         if "per" in after:  # what one flow sends is not all that counts
             return best
-        found = Allowance(self, best, key, float(value)).run()
+        if "direction" in after and self.core[-1].ends.proto == TCP:
+            return best  # behind the first write that is lost nothing shows whether others are
+        found = Allowance(self, best, key, float(value), after.get("direction")).run()
         if found is None:
             return best
         self.intervals[f"after {key}"] = (found[1], found[2])
         exact = round(found[0], 3) if key == "seconds" else int(found[0])
-        return best._replace(after=json.dumps({key: exact}))
+        return best._replace(after=json.dumps(after | {key: exact}))
 
 
 class Allowance:
-    """What a flow may still send after the trigger: fillers, then packets that show the act."""
+    """What a flow may still send after the trigger: fillers, then packets that show the act.
 
-    def __init__(self, refiner: Refiner, best: Hypothesis, key: str, value: float) -> None:
+    direction: the one that counts, None for both.
+    """
+
+    def __init__(
+        self, refiner: Refiner, best: Hypothesis, key: str, value: float, direction: str | None
+    ) -> None:
         self.refiner, self.best, self.key, self.value = refiner, best, key, value
+        self.direction = direction
         self.tail = refiner.tail
 
     def unit(self, amount: float) -> tuple[Probe, np.ndarray[Any, Any]]:
@@ -498,7 +506,8 @@ class Allowance:
         else:
             count = int(amount) if self.key == "packets" else -(-int(amount) // 1300)
             octets = 0 if self.key == "packets" else int(amount)
-            fill = list(fillers(last, count, octets, first=False))
+            fill = [one._replace(up=one.up if self.direction is None else self.direction == "up")
+                    for one in fillers(last, count, octets, first=False)]  # fmt: skip
             packets += [one._replace(time=begin + one.time) for one in fill]
             begin += len(fill) * 3 * MS + 30 * MS
         shown = self.tail.carriers(last, begin)
@@ -532,10 +541,11 @@ class Allowance:
     def measured(self, good: float, bad: float) -> tuple[float, float, float]:
         """Return what a flow had sent since the trigger when the act began."""
         counts = []
+        ways = WAYS if self.direction is None else (self.direction,)
         for value in (bad, good):
             unit, mask = self.unit(value)
             through = self.tail.through(unit, True)
-            where = places(through)
+            where = places(through, ways)
             first = int(np.flatnonzero(mask)[0])
             begin, end = where.get(len(self.refiner.core) - 1), where.get(first)
             if begin is None or end is None:

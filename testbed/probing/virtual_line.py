@@ -414,6 +414,7 @@ class StreamEnd:
         self.unsent: list[tuple[bytes, int]] = []
         self.flying: list[Segment] = []
         self.early: dict[int, Segment] = {}
+        self.late: set[int] = set()  # overdue segments behind the earliest, by sequence number
         self.doubles = 0
         self.began = self.line.now()
         self.timer = SYN_TIMER
@@ -457,10 +458,14 @@ class StreamEnd:
         self.line.leave(one.ends, self.is_near, head + one.payload, one, self.dscp)
 
     def overdue(self, one: Segment, tries: int) -> None:
-        """Send a segment again if it is not acknowledged."""
+        """Send a segment again if it is not acknowledged: at once if it is the earliest, else as
+        soon as it is (RFC 6298, 5.4: a timer sends the earliest one alone)."""
         if self.is_dead or one not in self.flying or tries >= TRIES:
             return
-        self.put(one._replace(acknowledged=max(self.expected, 0)))
+        if one is self.flying[0]:
+            self.put(one._replace(acknowledged=max(self.expected, 0)))
+        else:
+            self.late.add(one.sequence)
         self.line.at(self.line.now() + (self.timer << tries), self.overdue, one, tries + 1)
 
     def acknowledge(self) -> None:
@@ -528,6 +533,9 @@ class StreamEnd:
                 if 0 < ((kept.sequence + kept.length - one.acknowledged) & 0xFFFFFFFF) < 1 << 31
             ]  # fmt: skip
             self.doubles = 0
+            if self.flying and self.flying[0].sequence in self.late:
+                self.late.remove(self.flying[0].sequence)
+                self.put(self.flying[0]._replace(acknowledged=max(self.expected, 0)))
         elif done == 0 and not one.length:
             self.doubles += 1
             if self.doubles == 3:
