@@ -21,8 +21,6 @@ from midcall.testbed.probing.strikes import Passing
 
 Match = dict[str, Any]
 
-#: Directions as the language writes them.
-WAYS = ("up", "down")
 #: Last packet of a flow at which a window may end that is made from one packet.
 EARLY = 8
 #: Packets of a flow behind the last one that shows the effect from which a window ends there.
@@ -43,9 +41,9 @@ class Place(NamedTuple):
     verdict: str
 
 
-def places(through: Passing, ways: Sequence[str] = WAYS) -> dict[int, Place]:
-    """Return the place of each packet of a unit that passes the box. ways: directions of which
-    packets and octets are counted."""
+def places(through: Passing, way: str | None = None) -> dict[int, Place]:
+    """Return the place of each packet of a unit that passes the box. way: "up" or "down" where
+    packets and octets of one direction are counted alone."""
     result: dict[int, Place] = {}
     for at in range(len(through.packet)):
         number = int(through.packet[at])
@@ -54,8 +52,7 @@ def places(through: Passing, ways: Sequence[str] = WAYS) -> dict[int, Place]:
         state = through.states[at]
         age = (int(through.time[at]) - int(state["first_time"])) / 1e9
         result[number] = Place(
-            sum(int(state[f"packets_{way}"]) for way in ways),
-            sum(int(state[f"bytes_{way}"]) for way in ways),
+            *through.counts(at, way),
             age,
             APPS[int(state["app"])],
             ROLES[int(state["role"])],
@@ -215,16 +212,16 @@ def allowance(through: Passing, first: int, struck: int) -> list[dict[str, Any]]
     a, b = np.flatnonzero(through.packet == first), np.flatnonzero(through.packet == struck)
     if not len(a) or not len(b) or through.flow[a[0]] != through.flow[b[0]] or a[0] >= b[0]:
         return []
-    one, two = through.states[a[0]], through.states[b[0]]
-    way = "up" if through.unit[struck].up else "down"
+    begin, end = int(a[0]), int(b[0])
+    up = through.unit[struck].up
     result: list[dict[str, Any]] = []
-    for ways in (WAYS, (way,)):
-        only = {"direction": way} if len(ways) == 1 else {}
-        counts = through.unit[first].up == through.unit[struck].up or not only
-        packets, octets = (sum(int(two[f"{word}_{one_way}"]) - int(one[f"{word}_{one_way}"])
-                               for one_way in ways) for word in ("packets", "bytes"))  # fmt: skip
-        packets += int(counts) - 1
-        octets += _own(through, int(a[0])) * int(counts) - max(_own(through, int(b[0])) // 2, 1)
+    for way in (None, "up" if up else "down"):
+        only = {} if way is None else {"direction": way}
+        (sent, octets), (later, more) = through.counts(begin, way), through.counts(end, way)
+        counts = way is None or through.unit[first].up == up
+        packets = later - sent + int(counts) - 1
+        octets = more - octets + int(counts) * _own(through, begin)
+        octets -= max(_own(through, end) // 2, 1)
         if packets > 0:
             result.append({"packets": packets} | only)
         if octets > 0:

@@ -121,7 +121,8 @@ class Outcome(NamedTuple):
         """Return which packets came later than the first copy by more than `least` ns and the
         line's jitter."""
         known = np.where(self.delay >= 0, self.delay, np.iinfo(np.int64).max)
-        return (self.delay >= 0) & (self.delay - known.min(axis=0) > least + self.jitter)
+        late = self.delay - known.min(axis=0) > least + self.jitter
+        return np.asarray((self.delay >= 0) & late)
 
     @property
     def resent(self) -> NDArray[np.bool_]:

@@ -22,7 +22,7 @@ from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.localise.payload_conditions import METHOD_WORDS
 from midcall.experiments.localise.payload_hypotheses import roundest
 from midcall.experiments.probe.asking import Question, ask_all, edge
-from midcall.experiments.probe.atoms import WAYS, places
+from midcall.experiments.probe.atoms import places
 from midcall.experiments.probe.beliefs import Hypothesis
 from midcall.experiments.probe.code_points import word_of
 from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, MARK
@@ -541,11 +541,10 @@ class Allowance:
     def measured(self, good: float, bad: float) -> tuple[float, float, float]:
         """Return what a flow had sent since the trigger when the act began."""
         counts = []
-        ways = WAYS if self.direction is None else (self.direction,)
         for value in (bad, good):
             unit, mask = self.unit(value)
             through = self.tail.through(unit, True)
-            where = places(through, ways)
+            where = places(through, self.direction)
             first = int(np.flatnonzero(mask)[0])
             begin, end = where.get(len(self.refiner.core) - 1), where.get(first)
             if begin is None or end is None:

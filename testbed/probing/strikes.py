@@ -59,6 +59,20 @@ class Passing(NamedTuple):
     packet: Numbers
     ends: tuple[Ends, ...]
 
+    def counts(self, at: int, way: str | None = None) -> tuple[int, int]:
+        """Return packets and IP octets of a flow up to a packet, inclusive, as the box counts them.
+
+        at: number of the packet among those that pass; way: "up" or "down" for one direction.
+        """
+        state = self.states[at]
+        first = int(np.flatnonzero(self.flow == self.flow[at])[0])
+        words = ("up", "down")  # in a record, of the packets of the end that began the flow
+        if way is not None:
+            words = ("up",) if (way == "up") == (self.side[first] == UP) else ("down",)
+        packets, octets = (sum(int(state[f"{key}_{word}"]) for word in words)
+                           for key in ("packets", "bytes"))  # fmt: skip
+        return packets, octets
+
 
 class _Met(NamedTuple):
     """One packet where the box would stand, its flow's record after it, and its payload's size."""

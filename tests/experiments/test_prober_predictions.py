@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import math
+import random
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.probe import beliefs, run
 from midcall.experiments.probe.acts import near_begin
-from midcall.experiments.probe.atoms import openers, references
+from midcall.experiments.probe.atoms import allowance, openers, references
 from midcall.experiments.probe.baseline import runs
 from midcall.experiments.probe.beliefs import Beliefs, Seen, as_packets, hypothesis
 from midcall.experiments.probe.effects import Finding
@@ -22,7 +24,7 @@ from midcall.experiments.probe.found import Result
 from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
 from midcall.experiments.probe.phases import phases
 from midcall.experiments.probe.plays import Plays, also_shown
-from midcall.experiments.probe.prober import MS, STREAM_PATIENCE, Prober
+from midcall.experiments.probe.prober import MS, STREAM_PATIENCE, Prober, free_from
 from midcall.experiments.probe.tails import SLOW, apart_for, beyond
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.operator import EMPTY, Policy
@@ -67,6 +69,62 @@ def test_a_unit_is_predicted_as_it_is_paced() -> None:
     assert strikes(plays.through(unit, True), [rule]).struck[0].all()
     outcome = prober.ask("", [unit], 2)[0]
     assert outcome.lost.mean() < 0.05
+
+
+@pytest.mark.parametrize("access", ["3g", "adsl", "fibre"])
+def test_all_copies_of_a_unit_are_sent_at_the_same_times(access: str) -> None:
+    slow = tuple(one._replace(time=one.time * 20) for one in fast_unit())
+    prober = Prober(VirtualSockets(EMPTY, access, 1), access)
+    for outcome in prober.ask("", [slow, call()], 8, tight=False):
+        assert outcome.planned is not None
+        since = outcome.planned - outcome.planned[:, :1]
+        assert np.ptp(since, axis=0).max() < 2 * MS
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_free_is_taken_once(seed: int) -> None:
+    rng, period = random.Random(seed), 1_000
+    busy: list[tuple[int, int]] = []
+    taken = np.zeros(period, int)
+    for _ in range(60):
+        time, need = rng.randrange(5_000), rng.randrange(1, 40)
+        begin = free_from(busy, time, need, period)
+        assert time <= begin < time + 2 * period
+        own = taken[begin % period : begin % period + need]
+        if len(own) == need and not own.any():
+            own += 1
+        else:  # no gap is long enough
+            assert begin == time
+            gaps = "".join(map(str, taken)).split("1")
+            assert max(map(len, gaps)) < 2 * need
+    assert taken.max() == 1
+    assert sum(end - begin for begin, end in busy) == taken.sum()
+    assert all(one[1] < other[0] for one, other in pairwise(busy))
+
+
+def test_a_loss_after_one_that_waited_in_vain_counts() -> None:
+    stream = Ends(TCP, NEAR, 40_001, FAR, 443)
+    unit = tuple(Sent(n * 300 * MS, True, stream, bytes([n]) * 99) for n in range(4))
+    outcome = outcome_of(unit, np.zeros(4, bool), 2)
+    outcome.delay[0, [0, 2]] += 250 * MS  # both are sent again; the one between them is in time
+    assert outcome.behind[0].tolist() == [False, True, False, True]
+    outcome.delay[0, 1] += 120 * MS  # it waits for the first, and the third may wait for it
+    assert outcome.behind[0].tolist() == [False, True, True, True]
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_an_allowance_of_one_direction_is_among_those_that_a_flow_used_up(way: str) -> None:
+    after = {"packets": 4, "direction": way}
+    unit = tuple(Sent(n * 20 * MS, n % 3 != 0, FLOW, bytes([n]) * (100 + n)) for n in range(24))
+    through = passing(unit, "fibre", STREAM_PATIENCE)
+    rule = rule_of({"protocol": "udp"}, "stall", after=after)
+    struck = strikes(through, [rule]).struck[0]
+    first = int(np.flatnonzero(struck)[0])
+    found = allowance(through, 0, first)
+    assert after in found
+    octets = next(one["bytes"] for one in found if "bytes" in one and "direction" in one)
+    other = rule_of({"protocol": "udp"}, "stall", after={"bytes": octets, "direction": way})
+    assert (strikes(through, [other]).struck[0] == struck).all()
 
 
 def test_the_capture_has_the_times_at_which_it_is_sent() -> None:

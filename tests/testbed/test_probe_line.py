@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,24 @@ def test_a_stream_delivers_in_spite_of_loss() -> None:
     played = play(lossy, web(), 8_000 * MS)
     assert min(played.arrived) > 0
     assert not played.strange  # the octets are those that were written
+
+
+def test_a_stalled_stream_sends_its_earliest_segment_again_and_no_other() -> None:
+    box = Policy((rule({"ports": [443]}, "stall", after={"packets": 5}),))
+    line = VirtualSockets(box, ideal=True)
+    sent: Counter[bytes] = Counter()
+    leave = line.leave
+
+    def count(ends: Ends, up: bool, transport: bytes, *rest: object) -> None:
+        sent[transport[20:]] += up
+        leave(ends, up, transport, *rest)  # type: ignore[arg-type]
+
+    line.leave = count  # type: ignore[method-assign]
+    writes = tuple(Sent(n * 50 * MS, True, WEB, bytes([65 + n]) * 200) for n in range(10))
+    play(line, writes, 2_000 * MS)
+    again = [body for body, number in sent.items() if body and number > 1]
+    assert len(again) == 1
+    assert sent[again[0]] <= 6  # its timer backs off
 
 
 def test_noise_loses_about_its_share() -> None:
