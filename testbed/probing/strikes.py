@@ -66,9 +66,9 @@ class Passing(NamedTuple):
         """
         state = self.states[at]
         first = int(np.flatnonzero(self.flow == self.flow[at])[0])
-        words = ("up", "down")  # in a record, of the packets of the end that began the flow
+        words = ["up", "down"]  # in a record, "up" is what the end sends that began the flow
         if way is not None:
-            words = ("up",) if (way == "up") == (self.side[first] == UP) else ("down",)
+            words = ["up" if (way == "up") == (self.side[first] == UP) else "down"]
         packets, octets = (sum(int(state[f"{key}_{word}"]) for word in words)
                            for key in ("packets", "bytes"))  # fmt: skip
         return packets, octets
