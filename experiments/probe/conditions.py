@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from midcall.experiments.localise.packet_fields import read, with_before
 from midcall.experiments.probe.atoms import (
     Match,
     allowance,
@@ -27,11 +28,13 @@ from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, PARTIAL, 
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import Outcome
 from midcall.experiments.probe.quotas import quotas
-from midcall.testbed.probing.probe import flow_numbers
+from midcall.testbed.probing.probe import Ends, Probe, flow_numbers
 from midcall.testbed.probing.strikes import strikes
 
-#: Far addresses of a list that a rule may have, at most.
-MOST_ADDRESSES = 12
+#: Far addresses, or names, of a list that a rule may have, at most.
+MOST_LISTED = 12
+#: Packets of a flow from the subscriber that may have its name.
+OPENING = 4
 #: Packets of a flow of which one may be the first that is struck after an allowance of seconds.
 FIRST_STRUCK = 4
 #: Packets of one size that show whether it is struck, at least.
@@ -81,14 +84,32 @@ def conditions_around(plays: Plays, outcome: Outcome, sought: Effect) -> list[Ma
         found.setdefault(json.dumps(part, sort_keys=True), part)
     fars = {str(ipaddress.ip_network(one.ends.far)): None
             for one, hit in zip(outcome.unit, shows, strict=True) if hit > 0.5}  # fmt: skip
-    if found and 1 < len(fars) <= MOST_ADDRESSES:
+    if found and 1 < len(fars) <= MOST_LISTED:
         found.setdefault(json.dumps(list(fars)), {"addresses": list(fars)})
+    for key, names in names_shown(outcome.unit, shows).items():
+        if found and 1 < len(names) <= MOST_LISTED:
+            found.setdefault(json.dumps([key, names]), {key: names})
     shown_ports = [one.ends.far_port for one, hit in zip(outcome.unit, shows, strict=True)
                    if hit > 0.5]  # fmt: skip
     if found and min(shown_ports) < max(shown_ports):
         part = {"ports": [f"{min(shown_ports)}-{max(shown_ports)}"]}
         found.setdefault(json.dumps(part), part)
     return list(found.values())
+
+
+def names_shown(unit: Probe, shows: np.ndarray[Any, Any]) -> dict[str, list[str]]:
+    """Return the names that flows ask for, or open with, of which a packet shows an effect: by the
+    condition that reads them."""
+    flows = {one.ends for one, hit in zip(unit, shows, strict=True) if hit > 0.5}
+    looked: dict[Ends, int] = dict.fromkeys(flows, 0)
+    result: dict[str, dict[str, None]] = {"dns": {}, "name": {}}
+    for at, one in enumerate(unit):
+        if one.payload and one.up and looked.get(one.ends, OPENING) < OPENING:
+            looked[one.ends] += 1
+            reading = read(with_before(unit, at))
+            if reading.where and reading.name:
+                result["dns" if "dns" in reading.where else "name"][reading.name] = None
+    return {key: list(names) for key, names in result.items()}
 
 
 def with_allowances(
