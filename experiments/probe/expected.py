@@ -168,7 +168,8 @@ def without_losses(
                if more > MAY_STRIKE}  # fmt: skip
         delay[:, [one.ends in may for one in seen.unit]] = -2
     for _, _, places in groups_of(seen):
-        if (delay[:, places] == -2).all():
+        places = places[(delay[:, places] != -2).any(axis=0)]  # kernels acknowledge by themselves
+        if not len(places):
             continue
         most = MOST
         if limited and share[places].max() > STRUCK / 2:

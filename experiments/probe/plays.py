@@ -337,7 +337,8 @@ class Plays:
             elif predicted.struck.any() or predicted.opened.any():
                 expected = self.expected(found, outcome.unit, tight)
                 limited = found.rule.act in LIMITS
-                wide = found.rule.act in BLOCKING and found.best.scope not in ("packet", "flow")
+                shared = found.best.scope not in ("packet", "flow") or '"per"' in found.best.after
+                wide = found.rule.act in BLOCKING and shared
                 loses = predicted.struck[0] | predicted.lost[0]
                 if found.rule.act in LOSSLESS:
                     loses = np.zeros_like(loses)
