@@ -227,14 +227,16 @@ def known_limit(about: Limit) -> tuple[dict[str, Any], dict[str, Number]]:
 
 
 def limit_numbers(found: Limit) -> tuple[dict[str, Any], dict[str, Number]]:
-    """Return a limit as an act, and its numbers with 95 % intervals."""
+    """Return a limit as an act, and its numbers with 95 % intervals; how much a queue holds that
+    was not filled has none."""
     room = "bucket_bytes" if found.act == "police" else "queue_ms"
     doubts = (1.96 * found.rate_error + 0.03 * found.rate,
               1.96 * found.room_error + 0.05 * found.room)  # fmt: skip
-    return found.fields, {
-        "rate_kbit": Number(found.rate, found.rate - doubts[0], found.rate + doubts[0]),
-        room: Number(found.room, max(found.room - doubts[1], 0.0), found.room + doubts[1]),
-    }
+    numbers = {"rate_kbit": Number(found.rate, found.rate - doubts[0], found.rate + doubts[0])}
+    if math.isfinite(found.room_error):
+        low = max(found.room - doubts[1], 0.0)
+        numbers[room] = Number(found.room, low, found.room + doubts[1])
+    return found.fields, numbers
 
 
 def near_begin(best: Hypothesis, outcome: Outcome, struck: Bools) -> Bools:

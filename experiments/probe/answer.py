@@ -143,6 +143,8 @@ def parameters(found: Found) -> Document:
         result["first"] = rule.first
     if "probability" in result:
         result["per"] = rule.per
+    if rule.act == "shape" and "rate_kbit" in result and "queue_ms" not in result:
+        result["queue_ms"] = {"value": None, "low": rule.queue_ms, "high": None}
     lasting = found.lasting
     if lasting is not None and lasting.seconds is None and lasting.watched:
         result["lasts_s"] = {"value": None, "low": lasting.watched, "high": None}

@@ -79,7 +79,7 @@ class Drop(NamedTuple):
 
 class Limit(NamedTuple):
     """A limit of a rate: police or shape, kbit/s, and the bucket in octets or the wait in ms; each
-    with its standard error."""
+    with its standard error, which is inf where a queue was not filled and may hold more."""
 
     act: str
     rate: float
@@ -232,7 +232,9 @@ def shaper_of(drops: Sequence[Drop], rate: float, error: float, longest: float) 
         step = one.size / rate * 1e9 - (one.seconds * one.size / one.octets * 1e9
                                         if one.octets else 0.0)  # fmt: skip
         waits.append(max(one.wait - one.size / rate * 1e9, 0.0) + max(step, 0.0) / 2)
-    wait = float(np.median(waits)) if waits else longest
+    if not waits:
+        return Limit("shape", rate / 125, longest / MS, error / 125, math.inf)
+    wait = float(np.median(waits))
     doubt = float(np.std(waits)) / math.sqrt(len(waits)) if len(waits) > 1 else 0.2 * wait
     return Limit("shape", rate / 125, wait / MS, error / 125, doubt / MS + 1)
 

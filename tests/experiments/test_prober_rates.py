@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from midcall.captures.packets.numbers import TCP, UDP
+from midcall.experiments.probe.acts import limit_numbers
 from midcall.experiments.probe.atoms import places, windows_with_ends
 from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
 from midcall.experiments.probe.beliefs import hypothesis
@@ -27,6 +28,7 @@ from midcall.experiments.probe.rates import (
     datagram_limit,
     interleaved,
     policer_of,
+    shaper_of,
     stream_limit,
 )
 from midcall.experiments.probe.refine import Refiner
@@ -159,6 +161,15 @@ def test_only_the_end_of_a_stream_counts_for_a_limit() -> None:
     limited[0, 4:] = True
     limited[1, :4] = True
     assert by_stream(limited, unit).tolist() == [[True], [False]]
+
+
+def test_how_much_a_queue_holds_that_was_not_filled_is_not_said() -> None:
+    filled = [Drop(octets, 540.0, octets / 40_000, 300 * MS) for octets in (9_000.0, 12_000.0)]
+    for drops in ((), filled):
+        fields, numbers = limit_numbers(shaper_of(drops, 20_000.0, 500.0, 44.0 * MS))
+        assert fields["rate_kbit"] == 160
+        assert ("queue_ms" in numbers) == bool(drops)
+        assert fields["queue_ms"] > (250 if drops else 40)
 
 
 # ---- quotas
