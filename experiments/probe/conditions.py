@@ -94,6 +94,8 @@ def conditions_around(plays: Plays, outcome: Outcome, sought: Effect) -> list[Ma
     if found and min(shown_ports) < max(shown_ports):
         part = {"ports": [f"{min(shown_ports)}-{max(shown_ports)}"]}
         found.setdefault(json.dumps(part), part)
+    if plays.prober.fresh_far:  # addresses are drawn ones then, to which the effect does not belong
+        return [one for one in found.values() if "addresses" not in one]
     return list(found.values())
 
 
