@@ -248,15 +248,15 @@ class Prober:
         """Play `copies` of each unit at once; returns one Outcome per unit.
 
         tight: streams are opened before the first packet, and packets are only as far apart as the
-        access network needs; apart: ns between the starts of two copies, at least (more where the
-        access network's rate needs it); watch: the time is
-        counted as a residual watch; keep_far: per unit, whether its far
+        access network needs; otherwise all copies of a unit are sent at the same times; apart: ns
+        between the starts of two copies, at least (more where the access network's rate needs it);
+        watch: the time is counted as a residual watch; keep_far: per unit, whether its far
         addresses are kept although `fresh_far` holds. Raises ProbesSpent.
         """
         if self.probes >= self.most_probes:
             raise ProbesSpent(f"the budget of {self.most_probes} probes is spent")
-        apart = max(apart, int(ROOMIER * self._least_apart(units)))
-        timed = self.in_turn(units, apart) if copies > 1 else units
+        apart = max(apart, int(self._least_apart(units) * (1 if tight else ROOMIER)))
+        timed = units if tight or copies == 1 else self.in_turn(units, apart)
         entries: list[tuple[Sent, int, int, int]] = []
         back: dict[Ends, tuple[int, int, Ends]] = {}
         for number, unit in enumerate(timed):
