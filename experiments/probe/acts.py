@@ -8,7 +8,6 @@ more and more; a delay does not depend on the rate.
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any, NamedTuple
 
@@ -243,7 +242,7 @@ def near_begin(best: Hypothesis, outcome: Outcome, struck: Bools) -> Bools:
     """Return which packets come so soon after an allowance of seconds that it may not have ended:
     its length is not exact, and copies are not sent at exactly the same times. struck: those that
     the rule strikes, bool[packets]."""
-    seconds = json.loads(best.after).get("seconds", 0.0) if best.after else 0.0
+    seconds = best.allowance.get("seconds", 0.0)
     if not seconds or not struck.any() or outcome.planned is None:
         return np.zeros(len(struck), bool)
     times = outcome.planned - outcome.planned[:, :1]

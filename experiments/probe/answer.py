@@ -143,7 +143,7 @@ def parameters(found: Found) -> Document:
         result["first"] = rule.first
     if "probability" in result:
         result["per"] = rule.per
-    if rule.act == "shape" and "rate_kbit" in result and "queue_ms" not in result:
+    if rule.act in ("shape", "prioritise") and "rate_kbit" in result and "queue_ms" not in result:
         result["queue_ms"] = {"value": None, "low": rule.queue_ms, "high": None}
     lasting = found.lasting
     if lasting is not None and lasting.seconds is None and lasting.watched:
@@ -196,7 +196,7 @@ def different_first(equal: Sequence[Hypothesis]) -> list[Hypothesis]:
     """Return hypotheses, first one of each scope, direction, and kind of allowance."""
     first: dict[tuple[object, ...], Hypothesis] = {}
     for one in equal:
-        after = json.loads(one.after) if one.after else {}
+        after = one.allowance
         way = one.way, one.keys.get("direction")
         first.setdefault((one.scope, *way, one.media, *after, after.get("per")), one)
     return [*first.values(), *(one for one in equal if one not in first.values())]

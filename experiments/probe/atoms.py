@@ -218,9 +218,9 @@ def allowance(through: Passing, first: int, struck: int) -> list[dict[str, Any]]
     for way in (None, "up" if up else "down"):
         only = {} if way is None else {"direction": way}
         (sent, octets), (later, more) = through.counts(begin, way), through.counts(end, way)
-        counts = way is None or through.unit[first].up == up
-        packets = later - sent + int(counts) - 1
-        octets = more - octets + int(counts) * _own(through, begin)
+        counted = int(way is None or through.unit[first].up == up)
+        packets = later - sent + counted - 1
+        octets = more - octets + counted * _own(through, begin)
         octets -= max(_own(through, end) // 2, 1)
         if packets > 0:
             result.append({"packets": packets} | only)

@@ -79,6 +79,12 @@ class Hypothesis(NamedTuple):
         result: Match = json.loads(self.match)
         return result
 
+    @property
+    def allowance(self) -> dict[str, Any]:
+        """Return the keys of `after`, first the one that is counted; {} for none."""
+        result: dict[str, Any] = json.loads(self.after) if self.after else {}
+        return result
+
     def rule(self, act: dict[str, Any] | None = None, **more: Any) -> Rule | None:
         """Return it as a rule with an act (drop without one), None if the language forbids it."""
         fields: dict[str, Any] = {"name": "found", "match": self.keys, "grade": "A",
@@ -86,7 +92,7 @@ class Hypothesis(NamedTuple):
         act = act or {"act": "drop-media" if self.media else "drop"}
         fields |= act | {key: value for key, value in more.items() if value is not None}
         if self.after:
-            fields["after"] = json.loads(self.after)
+            fields["after"] = self.allowance
         if self.way:
             fields["way"] = self.way
         if not self.media and act["act"] not in ("dns-lie", "drop-media") and self.scope != "flow":
@@ -108,7 +114,7 @@ class Hypothesis(NamedTuple):
         cost = COST["key"] * len(keys) + COST["number"] * len(NUMBERED & keys.keys())
         cost += COST["way"] if self.way else 0.0
         cost += COST["after"] if self.after else 0.0
-        cost += COST["key"] if "direction" in self.after else 0.0
+        cost += COST["key"] if "direction" in self.allowance else 0.0
         cost += COST["scope"] if self.scope != "flow" else 0.0
         cost += COST["media"] if self.media else 0.0
         if "packets" in keys and str(keys["packets"]).startswith("1-"):
@@ -449,7 +455,7 @@ def as_packets(one: Hypothesis) -> Iterator[Hypothesis]:
 def nearby(one: Hypothesis) -> Iterator[Hypothesis]:
     """Yield a hypothesis with allowances a little smaller and larger: packets of both directions
     meet the box in another order in each play."""
-    after = json.loads(one.after)
+    after = one.allowance
     key, value = next(iter(after.items()))
     parts = (-0.1, -0.03, -0.01, 0.01, 0.03, 0.1)
     steps = {"flows": (-1, 1), "packets": (-2, -1, 1, 2), "bytes": (-300, -120, -50, 50, 120, 300),

@@ -39,7 +39,7 @@ def effects_behind(
     if may_limit and finding.kind in (DROP, PARTIAL, DELAY):
         rest = plays.masked(plays.shown[0], False, PARTIAL)
         limits = list(limits_of(rest, plays.base, finding))
-        asked = finding.ends, finding.up, len(plays.result.found)
+        asked = finding.ends, finding.up, tuple(one.best for one in plays.result.found)
         if asked not in plays.limits:
             plays.limits[asked] = rate_limit(plays.prober, plays.base, rest, finding.first,
                                              {one.kind for one in own})  # fmt: skip

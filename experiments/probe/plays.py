@@ -10,6 +10,7 @@ import numpy as np
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
+from midcall.experiments.probe.beliefs import Hypothesis
 from midcall.experiments.probe.code_points import code_points_tried, rewrites_of
 from midcall.experiments.probe.effects import (
     SHOWN,
@@ -102,8 +103,8 @@ class Plays:
         self.closer = False  # whether more of the capture was played for further rules
         self.own_units: list[Probe] = []  # besides the capture, units played to its own addresses
         self.models: dict[str, Model] = {}  # of the rules found so far
-        # of a flow and direction, beyond so many rules found: what several paces showed
-        self.limits: dict[tuple[Ends, bool, int], Limit | None] = {}
+        # of a flow and direction, beyond what some rules explain: what several paces showed
+        self.limits: dict[tuple[Ends, bool, tuple[Hypothesis, ...]], Limit | None] = {}
         self.base = Baseline((0.02, 0.02), (0.0, 0.0), (0.0, 0.0), (1.0 * MS, 1.0 * MS))
 
     def look(self) -> list[Finding]:
@@ -337,7 +338,7 @@ class Plays:
             elif predicted.struck.any() or predicted.opened.any():
                 expected = self.expected(found, outcome.unit, tight)
                 limited = found.rule.act in LIMITS
-                shared = found.best.scope not in ("packet", "flow") or '"per"' in found.best.after
+                shared = found.best.scope not in ("packet", "flow") or "per" in found.best.allowance
                 wide = found.rule.act in BLOCKING and shared
                 loses = predicted.struck[0] | predicted.lost[0]
                 if found.rule.act in LOSSLESS:

@@ -357,13 +357,11 @@ class Prober:
         busy: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
         result = []
         for number, unit in enumerate(units):
-            least, moved = 0, []
+            begin, time, moved = number * apart, 0, []
             for one in unit:
-                least = max(one.time, least)
-                begin = number * apart
-                least = free_from(busy[one.up], begin + least, int(self._time_of(one)), period)
-                least -= begin
-                moved.append(one._replace(time=least))
+                earliest = begin + max(one.time, time)
+                time = free_from(busy[one.up], earliest, int(self._time_of(one)), period) - begin
+                moved.append(one._replace(time=time))
             result.append(tuple(moved))
         return result
 

@@ -468,7 +468,7 @@ class Refiner:
 
     def allowance(self, best: Hypothesis) -> Hypothesis:
         """Return the hypothesis with the exact allowance of `after`."""
-        after = json.loads(best.after)
+        after = best.allowance
         key, value = next(iter(after.items()))
         if "per" in after:  # what one flow sends is not all that counts
             return best

@@ -4,7 +4,6 @@ noise in the flow, in the directions that the rule strikes."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 import numpy as np
@@ -43,7 +42,7 @@ SLOW = 40
 
 def beyond(best: Hypothesis, apart_ms: int) -> int:
     """Return how many pairs of packets use up an allowance. apart_ms: time between two pairs."""
-    after = json.loads(best.after) if best.after else {}
+    after = best.allowance
     wanted = max(int(after.get("packets", 0)) // 2, int(after.get("bytes", 0)) // 150,
                  int(after.get("seconds", 0) * 1000 // apart_ms))  # fmt: skip
     return min(wanted + 2 if wanted else 0, 150)
@@ -52,7 +51,7 @@ def beyond(best: Hypothesis, apart_ms: int) -> int:
 def apart_for(best: Hypothesis, least: int) -> int:
     """Return how far apart pairs of packets are, in ns, so that SLOW of them use up an allowance of
     seconds; `least` at least."""
-    after = json.loads(best.after) if best.after else {}
+    after = best.allowance
     return max(least, int(after.get("seconds", 0.0) * 1e9 / SLOW))
 
 
@@ -96,7 +95,7 @@ class Tail:
             self.count, self.apart = int(min(max(12 / max(sought.amount, 0.03), 12), 160)), 4 * MS
         elif sought.kind == DELAY:
             self.count, self.apart = 4, 20 * MS
-        after = json.loads(best.after) if best.after else {}
+        after = best.allowance
         self.wait = int(min(LATER * after.get("seconds", 0.0), MOST_WAIT) * 1e9)
         self.used = beyond(best, self.apart // MS if not self.wait else FOREVER)
         self.count += self.used

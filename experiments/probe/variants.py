@@ -29,7 +29,7 @@ def alike(best: Hypothesis) -> Iterator[Hypothesis]:
     if not best.media:
         yield from (best._replace(scope=scope) for scope in SCOPES)
     if best.after and best.scope in CONDEMNED:  # its flows may share the allowance alone
-        after = json.dumps(json.loads(best.after) | {"per": best.scope})
+        after = json.dumps(best.allowance | {"per": best.scope})
         yield from (best._replace(scope=scope, after=after) for scope in ("packet", "flow"))
     rest = {key: value for key, value in best.keys.items() if key != "payload"}
     if best.scope == "packet" and rest and not broken(rest) and not best.media:

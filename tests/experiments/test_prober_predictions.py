@@ -18,6 +18,7 @@ from midcall.experiments.probe.acts import near_begin
 from midcall.experiments.probe.atoms import allowance, openers, references
 from midcall.experiments.probe.baseline import runs
 from midcall.experiments.probe.beliefs import Beliefs, Seen, as_packets, hypothesis
+from midcall.experiments.probe.conditions import conditions_around
 from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.excerpts import with_openers
 from midcall.experiments.probe.found import Result
@@ -72,7 +73,7 @@ def test_a_unit_is_predicted_as_it_is_paced() -> None:
 
 
 @pytest.mark.parametrize("access", ["3g", "adsl", "fibre"])
-def test_all_copies_of_a_unit_are_sent_at_the_same_times(access: str) -> None:
+def test_all_copies_of_a_capture_are_sent_at_the_same_times(access: str) -> None:
     slow = tuple(one._replace(time=one.time * 20) for one in fast_unit())
     prober = Prober(VirtualSockets(EMPTY, access, 1), access)
     for outcome in prober.ask("", [slow, call()], 8, tight=False):
@@ -102,7 +103,7 @@ def test_what_is_free_is_taken_once(seed: int) -> None:
     assert all(one[1] < other[0] for one, other in pairwise(busy))
 
 
-def test_a_loss_after_one_that_waited_in_vain_counts() -> None:
+def test_a_late_write_behind_one_that_came_in_time_counts_as_lost() -> None:
     stream = Ends(TCP, NEAR, 40_001, FAR, 443)
     unit = tuple(Sent(n * 300 * MS, True, stream, bytes([n]) * 99) for n in range(4))
     outcome = outcome_of(unit, np.zeros(4, bool), 2)
@@ -125,6 +126,23 @@ def test_an_allowance_of_one_direction_is_among_those_that_a_flow_used_up(way: s
     octets = next(one["bytes"] for one in found if "bytes" in one and "direction" in one)
     other = rule_of({"protocol": "udp"}, "stall", after={"bytes": octets, "direction": way})
     assert (strikes(through, [other]).struck[0] == struck).all()
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_names_that_show_an_effect_are_a_list_and_drawn_addresses_are_no_condition(
+    fresh: bool,
+) -> None:
+    names = ["a.example", "b.example", "c.example"]
+    unit = probe_of(scene("\n".join(
+        f"0.{number} > udp resolver:53/4000{number} question {name}"
+        for number, name in enumerate(names)
+    )))  # fmt: skip
+    plays = Plays(Prober(VirtualSockets(EMPTY, "4g", 1)), unit, Result())
+    plays.prober.fresh_far = fresh
+    outcome = outcome_of(unit, np.array([True, False, True]), 8)
+    found = conditions_around(plays, outcome, Effect(DROP))
+    assert {"dns": ["a.example", "c.example"]} in found
+    assert any("addresses" in one for one in found) == (not fresh)
 
 
 def test_the_capture_has_the_times_at_which_it_is_sent() -> None:

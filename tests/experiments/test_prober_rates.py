@@ -203,6 +203,16 @@ def test_a_quota_of_a_client_is_among_those_that_its_flows_used_up(after: dict[s
             break
 
 
+def test_a_quota_that_the_first_flow_uses_up_shows_in_those_that_begin_later() -> None:
+    after = {"packets": 5, "per": "client"}
+    unit = flows_in_turn(2)
+    through = passing(unit, "4g", STREAM_PATIENCE)
+    rule = rule_of({"protocol": "udp"}, "drop", scope="packet", after=after)
+    struck = strikes(through, [rule]).struck[0]
+    assert struck.sum() == len(unit) - 5
+    assert after in list(quotas(through, np.ones(len(unit), bool), struck))
+
+
 def test_one_flow_has_no_quota_of_a_client() -> None:
     unit = flows_in_turn(1)
     struck = np.arange(len(unit)) >= 5
