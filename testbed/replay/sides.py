@@ -3,11 +3,13 @@
 
 The capture point is not recorded; the caller's end is inferred. Of a flow's two ends, the private
 one is near; of two of the lab, the caller's; of two equal ones, the one that takes part in more of
-the capture's packets. Of two that are still equal, one with a port that no system gives to clients
+the capture's packets, where the IPv6 addresses of one network of 64 bits count as one end (a phone
+has several: RFC 8981). Of two that are still equal, one with a port that no system gives to clients
 (below 32768) is far where the other end's is not; else the one that sent first is near. This last
 rule is applied to the first flow of two addresses and holds for all flows between them, so that no
 address is on both sides. Traffic that no router forwards (multicast, broadcast, link-local, of an
-address with itself) never meets the box.
+address with itself) never meets the box. A private IPv4 address that ends in 255 and sends nothing
+is taken to be the broadcast address of a local network (RFC 919).
 """
 
 from __future__ import annotations
@@ -95,11 +97,15 @@ def places(flows: Records) -> Places:
     version = flows["version"].astype(np.int64)
     source, target = flows["source"].astype(np.int64), flows["target"].astype(np.int64)
     local = unrouted(version, source) | unrouted(version, target) | (source == target).all(axis=1)
+    local |= to_broadcast(flows)
     packets = flows["packets_up"].astype(np.int64) + flows["packets_down"]
     ends = np.concatenate((source, target))
     _, which = np.unique(ends, axis=0, return_inverse=True)
-    busy = np.bincount(which.ravel(), weights=np.tile(np.where(local, 0, packets), 2))
-    work = busy[which.ravel()].astype(np.int64)
+    networks = ends.copy()
+    networks[np.tile(version == 6, 2), 2:] = 0
+    _, network = np.unique(networks, axis=0, return_inverse=True)
+    busy = np.bincount(network.ravel(), weights=np.tile(np.where(local, 0, packets), 2))
+    work = busy[network.ravel()].astype(np.int64)
     count = len(flows)
     ranks = (
         (private(version, source), private(version, target)),
@@ -110,6 +116,15 @@ def places(flows: Records) -> Places:
     for ours, theirs in reversed(ranks):
         near_is_source = np.where(ours == theirs, near_is_source, ours > theirs)
     return Places(near_is_source, local)
+
+
+def to_broadcast(flows: Records) -> NDArray[np.bool_]:
+    """Return which flows (FLOW[n]) go to the broadcast address of a private IPv4 network."""
+    four = flows["version"] == 4
+    source, target = (flows[end][:, 0].astype(np.int64) for end in ("source", "target"))
+    senders = np.concatenate((source[four], target[four & (flows["packets_down"] > 0)]))
+    suspect = four & within(target, PRIVATE) & (target & 0xFF == 0xFF)
+    return np.asarray(suspect & ~np.isin(target, senders))
 
 
 def opened_by_near(which: Numbers, source_port: Numbers, target_port: Numbers) -> NDArray[np.bool_]:

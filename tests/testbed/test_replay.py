@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 import numpy as np
 import pytest
 
 from midcall import errors
+from midcall.testbed.network.ip_packets import ip_packet
 from midcall.testbed.replay.script import BASE_DELAY, MODELS, NEVER, script
 from midcall.testbed.replay.sides import CALLER, FAR, LOCAL
 
@@ -127,6 +129,30 @@ def test_the_private_end_of_a_flow_is_the_callers(
     ports = (50000).to_bytes(2, "big") + (443).to_bytes(2, "big")
     scene.frame(0.0, make.ipv4(source, target, 17, ports + b"\0\x0c\0\0text"))
     assert script(scene.packets).side.tolist() == [CALLER if near else FAR]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_end_with_several_addresses_of_one_network_is_the_callers(
+    scene: Any, order: int
+) -> None:
+    words = ["2001:db8:1:2::a", "2001:db8:1:2:8:7:6:5", "2001:db8:f::1", "2001:db8:a::2"]
+    *phone, relay, other = [ipaddress.ip_address(one).packed for one in words]
+    for time, ends in enumerate([(phone[0], relay), (phone[1], relay), (phone[0], other)] * 2):
+        head = b"".join(port.to_bytes(2, "big") for port in (45395, 40003)[::order])
+        scene.frame(time / 100, ip_packet(*ends[::order], 17, head + b"\0\x0c\0\0text"))
+    assert set(script(scene.packets).side.tolist()) == {CALLER if order > 0 else FAR}
+
+
+def test_a_broadcast_within_a_private_network_stays_there_and_a_host_with_255_does_not(
+    scene: Any, make: Any
+) -> None:
+    ports = (137).to_bytes(2, "big") * 2
+    for time, ends in enumerate(
+        [("192.168.1.5", "192.168.1.255"), ("10.1.0.5", "10.1.0.255"), ("10.1.0.255", "10.1.0.5")]
+    ):
+        scene.frame(time / 10, make.ipv4(*ends, 17, ports + b"\0\x0c\0\0text"))
+    assert script(scene.packets).side.tolist()[0] == LOCAL
+    assert LOCAL not in script(scene.packets).side.tolist()[1:]
 
 
 def test_media_wait_at_each_end_for_the_reply_that_came_there(scene: Any, make: Any) -> None:
