@@ -18,7 +18,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
@@ -88,6 +88,37 @@ class Kernel(Generic[P, R]):
         bound = inspect.signature(self.function).bind(*args, **names)
         bound.apply_defaults()
         return bound.args
+
+
+class Bound:
+    """A kernel with its first arguments, which are looked at once; see `bound`."""
+
+    def __init__(self, kernel: Kernel[..., Any], first: tuple[Any, ...]) -> None:
+        """Keep the first arguments of each call."""
+        self.kernel, self.first, self.kinds = kernel, first, kinds(first)
+        self.loaded: dict[tuple[Any, ...], Callable[..., Any]] = {}
+
+    def __call__(self, *rest: Any) -> Any:
+        """Run the machine code with the other arguments; raises what the kernel raises."""
+        key = kinds(rest)
+        code = self.loaded.get(key)
+        if code is None:
+            from midcall.captures.jit.machine_code import load
+
+            args = (*self.first, *rest)
+            code = load(self.kernel, (*self.kinds, *key), args, len(self.first))
+            self.loaded[key] = code
+        return code(rest)
+
+
+def bound(function: Callable[..., R], *first: Any) -> Callable[..., R]:
+    """Return a function of a kernel's other arguments, for many calls with the same first ones.
+
+    A call looks at the kind of each array; a tuple of forty arrays takes longer than a packet does.
+    The arrays must stay the same objects, with the same dtype, dimensions and layout; what is in
+    them may change.
+    """
+    return Bound(function, first) if isinstance(function, Kernel) else partial(function, *first)
 
 
 def kinds(args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -50,6 +50,8 @@ RESULTS: dict[str, Callable[[int], Any]] = {
 }
 
 _lock = threading.RLock()
+#: Machine code that this process has loaded, by the file that holds it.
+_entry_points: dict[Path, tuple[Any, Entry]] = {}
 
 
 class Entry(NamedTuple):
@@ -91,13 +93,27 @@ def check_layout(array: NDArray[Any]) -> None:
         raise RuntimeError("this NumPy keeps an array's address, lengths or strides elsewhere")
 
 
-def load(kernel: Kernel[..., Any], key: tuple[Any, ...], args: tuple[Any, ...]) -> Any:
+def load(
+    kernel: Kernel[..., Any], key: tuple[Any, ...], args: tuple[Any, ...], fixed: int = 0
+) -> Callable[[tuple[Any, ...]], Any]:
     """Return a function of a kernel's arguments (one tuple) that runs its machine code.
 
-    key: `spelled` of each argument. The code is compiled if the cache does not hold it.
+    key: `spelled` of each argument. fixed: how many of the first arguments are those of each call;
+    the function takes the others. The code is compiled if the cache does not hold it.
     """
+    function, entry = entry_point(kernel, key, args)
+    head = packed(key[:fixed])(args[:fixed])
+    return caller(function, key[fixed:], entry, head)
+
+
+def entry_point(
+    kernel: Kernel[..., Any], key: tuple[Any, ...], args: tuple[Any, ...]
+) -> tuple[Any, Entry]:
+    """Return the machine code of a kernel for arguments of some kinds, and what it returns."""
     place = file_of(kernel, key)
     with _lock:
+        if place in _entry_points:
+            return _entry_points[place]
         found = stored(place)
         if found is None:
             from midcall.captures.jit.linker import build
@@ -108,8 +124,9 @@ def load(kernel: Kernel[..., Any], key: tuple[Any, ...], args: tuple[Any, ...]) 
         machine = engine()
         machine.add_object_file(llvm.ObjectFileRef.from_data(code))
         machine.finalize_object()
-        address = machine.get_function_address(entry.symbol)
-    return caller(ENTRY(address), key, entry)
+        function = ENTRY(machine.get_function_address(entry.symbol))
+        _entry_points[place] = function, entry
+        return _entry_points[place]
 
 
 def file_of(kernel: Kernel[..., Any], key: tuple[Any, ...]) -> Path:
@@ -157,19 +174,34 @@ def store(place: Path, found: tuple[Entry, bytes]) -> None:
     write_whole(place, json.dumps(entry._asdict()).encode() + b"\n" + code)
 
 
-def caller(function: Any, key: tuple[Any, ...], entry: Entry) -> Callable[[tuple[Any, ...]], Any]:
-    """Return a function that passes arguments of the given kinds to machine code."""
+def packed(key: tuple[Any, ...]) -> Callable[[tuple[Any, ...]], bytes]:
+    """Return a function that makes the words of arguments of the given kinds."""
     nested = any(map(is_tuple, key))
     parts = parts_of(key)
     words = [word_of(one) for one in parts]
     pack = struct.Struct("".join("d" if is_float(one) else "q" for one in parts)).pack
+
+    def pack_words(args: tuple[Any, ...]) -> bytes:
+        values: Any = flat(args) if nested else args
+        return pack(*[word(one) for word, one in zip(words, values, strict=True)])
+
+    return pack_words
+
+
+def caller(
+    function: Any, key: tuple[Any, ...], entry: Entry, head: bytes
+) -> Callable[[tuple[Any, ...]], Any]:
+    """Return a function that passes arguments of the given kinds to machine code.
+
+    head: the words of the arguments before them.
+    """
+    words = packed(key)
     results = [RESULTS[kind] for kind in entry.results]
     room = ctypes.c_int64 * len(results)
 
     def call(args: tuple[Any, ...]) -> Any:
-        values: Any = flat(args) if nested else args
         out = room() if results else None
-        failure = function(pack(*[word(one) for word, one in zip(words, values, strict=True)]), out)
+        failure = function(head + words(args), out)
         if failure:
             raise exception_of(failure)
         if out is None:

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.localise.messages import noise
-from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.localise.run import shorten_gaps
 from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.prober import MS, parts_of
+from midcall.experiments.probe.units import ranked
 from midcall.testbed.probing.probe import Ends, Probe, Sent, in_order
 from midcall.testbed.probing.sockets import ABORT
 
@@ -20,8 +20,6 @@ PACKETS, SECONDS = 200, 8.0
 LONG_PACKETS, LONG_SECONDS = 600, 40.0
 #: Of a long capture: packets of each flow, at least, and flows with more of them.
 OF_EACH, BUSIEST = 6, 4
-#: The first port that is not well known (RFC 6335).
-FIRST_REGISTERED = 1024
 #: Longest pauses that are tried until a capture lasts SECONDS at most, in ns.
 PAUSES = (500 * MS, 300 * MS, 200 * MS, 120 * MS, 60 * MS, 30 * MS)
 #: Between the packet that opens a flow to the subscriber and the next one, in ns.
@@ -30,12 +28,14 @@ OPENED = 20 * MS
 AFFECTED = 6
 
 
-def excerpt(probe: Probe, most: int = PACKETS, seconds: float = SECONDS) -> Probe:
+def excerpt(
+    probe: Probe, most: int = PACKETS, seconds: float = SECONDS, pauses: Sequence[int] = PAUSES
+) -> Probe:
     """Return a part of a capture that is short enough to be played many times.
 
     A short capture is played whole, a long one with the first OF_EACH packets of its flows and the
     first packets of its busiest flows, `most` in all. Pauses are shortened, so that it lasts
-    `seconds` at most.
+    `seconds` at most: to the first of `pauses` (ns) that does.
     """
     # a kernel resets its own streams: one that is aborted would lose what is under way
     chosen = tuple(one for one in probe if one.payload or one.ends.proto != TCP
@@ -43,7 +43,7 @@ def excerpt(probe: Probe, most: int = PACKETS, seconds: float = SECONDS) -> Prob
     chosen = with_openers(part for one in chosen or probe for part in parts_of(one))
     if len(chosen) > most:
         chosen = first_packets(chosen, most)
-    for longest in PAUSES:
+    for longest in pauses:
         short = shorten_gaps(chosen, longest)
         if short[-1].time <= seconds * 1e9:
             return short
@@ -74,12 +74,9 @@ def first_packets(probe: Probe, most: int = PACKETS) -> Probe:
         if one.payload or one.ends.proto != TCP:
             flows.setdefault(one.ends, []).append(at)
     busiest = sorted(flows.values(), key=lambda own: (-len(own), own[0]))
-    seen: Counter[tuple[int, int, str]] = Counter()
-    ranks: dict[int, int] = {}  # how many flows of its kind are busier
-    for own in busiest:
-        kind = flow_kind(probe[own[0]])
-        ranks[own[0]], seen[kind] = seen[kind], seen[kind] + 1
-    others = sorted(busiest[BUSIEST:], key=lambda own: ranks[own[0]])
+    in_turn = [flows[some[0].ends] for _, some in ranked([probe[at] for at in own]
+                                                         for own in busiest)]  # fmt: skip
+    others = [own for own in in_turn if own not in busiest[:BUSIEST]]
     taken: set[int] = set()
     for own in (*busiest[:BUSIEST], *others):
         if 2 * len(taken) < most:
@@ -92,13 +89,6 @@ def first_packets(probe: Probe, most: int = PACKETS) -> Probe:
         taken |= more
         many += 1
     return in_order(probe[at] for at in sorted(taken))
-
-
-def flow_kind(first: Sent) -> tuple[int, int, str]:
-    """Return the transport, the well-known port (0 for others) and the kind of the first payload of
-    a flow."""
-    port = first.ends.far_port
-    return first.ends.proto, port if port < FIRST_REGISTERED else 0, read(first).kind
 
 
 def around(unit: Probe, effects: Sequence[Finding]) -> list[int]:

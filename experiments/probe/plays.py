@@ -41,7 +41,7 @@ from midcall.experiments.probe.prober import (
     Prober,
 )
 from midcall.experiments.probe.rates import Limit
-from midcall.experiments.probe.units import dense_unit
+from midcall.experiments.probe.units import LATER_APART, dense_unit
 from midcall.experiments.probe.unseen import unseen
 from midcall.experiments.probe.variants import CONDEMNED
 from midcall.testbed.network.link import PRESETS
@@ -196,18 +196,20 @@ class Plays:
         """Play more of a capture, few times; where flows show plain effects there, the capture
         becomes these flows, up to some packets behind the first one that does, and the first
         packets of others."""
-        if len(self.longer) <= len(self.capture):
-            return False
-        outcome = self.prober.ask("more of the capture", [self.longer], LONG_COPIES, tight=False,
-                                  keep_far=[True], patience=self.patience)[0]  # fmt: skip
+        longer = dense_unit(self.longer)
+        outcome = self.prober.ask(
+            "more of the capture, many packets of each flow", [longer], LONG_COPIES, tight=False,
+            keep_far=[True], patience=self.patience,
+        )[0]  # fmt: skip
         plain = [one for one in findings(outcome, self.base) if one.score > LEAST_LATE]
         if not plain:
             return False
         ends, first = plain[0].ends, plain[0].first
-        behind = [at for at, one in enumerate(self.longer) if one.ends == ends and at > first]
+        behind = [at for at, one in enumerate(longer) if one.ends == ends and at > first]
         last = max([one.first for one in plain[:AFFECTED]] + behind[:BEHIND])
-        chosen = [at for at in around(self.longer, plain) if at <= last]
-        self.capture = excerpt(in_order(self.longer[at] for at in chosen), len(chosen))
+        chosen = [at for at in around(longer, plain) if at <= last]
+        self.capture = excerpt(in_order(longer[at] for at in chosen), len(chosen), LONG_SECONDS,
+                               [LATER_APART])  # fmt: skip
         self.kept, self.fresh, self.result.unseen = [], [], None
         self.prober.fresh_far = False
         return True

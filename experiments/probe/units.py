@@ -4,7 +4,9 @@ after it in the same flow, in other flows of the same hosts, and between other h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import cycle
 
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.localise.messages import (
@@ -28,9 +30,17 @@ from midcall.testbed.probing.virtual_line import DATAGRAM
 PAUSE = 120 * MS
 #: Of streams that share a limited rate: the share of it that each one has, and packets at most.
 BELOW, SHARING = 0.7, 54
-#: Packets of each flow and direction of a dense unit, at least, ns between two of them, and packets
-#: that are added to a capture at most.
-DENSE, DENSE_APART, ADDED = 24, 12 * MS, 400
+FlowKind = tuple[int, int, str]
+
+#: Packets of each flow and direction of a dense unit: of the first flow of a kind, and of others;
+#: ns between two of them; largest packets of a flow that has as many; packets that are added at
+#: most.
+DENSE, FEW, DENSE_APART, BURST, ADDED = 24, 12, 12 * MS, 24, 600
+#: Packets of each flow and direction of a dense unit that come later, and ns between two of them.
+LATER, LATER_APART = 3, 1_900 * MS
+#: Packets of a flow in which its name is looked for; the first port that is not well known (RFC
+#: 6335).
+NAMED, FIRST_REGISTERED = 4, 1024
 #: Octets of a payload whose last two may be a number, at least, and from which they are no field.
 LEAST_MARKED, ROOMY = 14, 44
 #: Ports that rules often list.
@@ -149,25 +159,67 @@ def preceded_unit(trigger: Probe, count: int, apart: int, after: int, size: int 
 
 
 def dense_unit(base: Probe) -> Probe:
-    """Return a capture in which each flow and direction has DENSE packets at least: those that it
-    has come again, close together, as far as no more than ADDED are added in all. Flows with the
-    fewest packets are filled first."""
+    """Return a capture in which each flow and direction has many packets close together, and some
+    later, no more than ADDED in all.
+
+    Those that a flow has come again: of the first flow of each kind until it has DENSE packets, and
+    of one that has more its largest, as limits of a rate are met by these; of others until it has
+    FEW. Then some come LATER_APART after one another, for rules that begin later.
+    """
     own: dict[Ends, list[Sent]] = {}
     for one in base:
         if one.payload:
             own.setdefault(one.ends, []).append(one)
     added: list[Sent] = []
-    for some in sorted(own.values(), key=len):
-        begin = some[-1].time + PAUSE
-        for up in (True, False):
-            same = [one for one in some if one.up == up]
-            lacking = DENSE - len(same) if same else 0
-            if lacking > ADDED - len(added):
-                continue
-            start = begin + (0 if up else DENSE_APART // 2)
-            added += [same[number % len(same)]._replace(time=start + number * DENSE_APART)
+    sides = [(rank, [one for one in some if one.up == up], some[-1].time, up)
+             for rank, some in ranked(own.values()) for up in (True, False)]  # fmt: skip
+    for rank, same, end, up in sides:
+        lacking = (FEW if rank else DENSE) - len(same)
+        if lacking <= 0 and not rank:
+            same, lacking = sorted(same, key=lambda one: -len(one.payload))[:BURST], BURST
+        if same and 0 < lacking <= ADDED - LATER * len(sides) - len(added):
+            # the slower direction of an access network would hold up the other one
+            begin = end + PAUSE + (0 if up else DENSE * DENSE_APART)
+            added += [same[number % len(same)]._replace(time=begin + number * DENSE_APART)
                       for number in range(lacking)]  # fmt: skip
+    for _, same, end, _ in sides:
+        if same and ADDED - len(added) >= LATER:
+            added += [one._replace(time=end + (number + 1) * LATER_APART)
+                      for number, one in zip(range(LATER), cycle(same), strict=False)]  # fmt: skip
     return in_order([*base, *added])
+
+
+def ranked(flows: Iterable[Sequence[Sent]]) -> list[tuple[int, Sequence[Sent]]]:
+    """Return flows with how many of their kind come before them, the first of each kind first.
+
+    Of a kind those with other names than the flows before come first, and of these the ones with
+    the most packets.
+    """
+    names: set[tuple[FlowKind, str]] = set()
+    novel: list[tuple[FlowKind, Sequence[Sent]]] = []
+    known: list[tuple[FlowKind, Sequence[Sent]]] = []
+    for some in sorted(flows, key=lambda own: (-len(own), own[0].time)):
+        kind = flow_kind(some[0])
+        named = kind, name_of(some)
+        (known if named in names else novel).append((kind, some))
+        names.add(named)
+    result, seen = [], Counter[FlowKind]()
+    for kind, some in (*novel, *known):
+        result.append((seen[kind], some))
+        seen[kind] += 1
+    return sorted(result, key=lambda one: one[0])
+
+
+def name_of(flow: Sequence[Sent]) -> str:
+    """Return the first name in the first payloads of a flow, "" for none."""
+    return next((name for one in flow[:NAMED] if one.payload and (name := read(one).name)), "")
+
+
+def flow_kind(first: Sent) -> FlowKind:
+    """Return the transport, the well-known port (0 for others) and the kind of the first payload of
+    a flow."""
+    port = first.ends.far_port
+    return first.ends.proto, port if port < FIRST_REGISTERED else 0, read(first).kind
 
 
 def other_flows(base: Probe, but: Ends, most: int = 8) -> list[Sent]:

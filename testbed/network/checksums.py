@@ -11,8 +11,12 @@ Octets = NDArray[np.uint8]
 
 
 def word_sum(data: bytes) -> int:
-    """Return the sum of the big-endian 16-bit words of some bytes."""
-    return int(np.frombuffer(data + b"\0" * (len(data) & 1), ">u2").sum(dtype=np.int64))
+    """Return the sum of the big-endian 16-bit words of some bytes, folded to 16 bits (RFC 1071).
+
+    As 65536 leaves 1 when divided by 65535, so do the words of a long number their sum.
+    """
+    whole = int.from_bytes(data, "big") << 8 * (len(data) & 1)
+    return whole and (whole - 1) % 0xFFFF + 1
 
 
 def folded(total: int) -> int:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from midcall.captures.jit.kernel import kernel
+from midcall.captures.jit.kernel import bound, kernel
 from midcall.captures.jit.reads import Octets
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.captures.packets.pcap import Packets
@@ -160,6 +160,10 @@ class VirtualSockets:
             np.zeros(2048, np.uint8), one.copy(), one.copy(), one.copy(), one.copy(),
             np.full(1, RAW_IP, np.int64),
         )  # fmt: skip
+        self.classify = self.engine.one_by_one(self.slot)
+        self.decided = bound(decided, self.box)
+        self.admitted = bound(admitted, self.links, self.states)
+        self.admitted_with_noise = bound(admitted, self.noisy, self.noise_states)
 
     # -- the calls of a socket
 
@@ -259,9 +263,9 @@ class VirtualSockets:
 
     def access(self, side: int, size: int, time: int, number: int) -> int:
         """Return when a packet leaves the access network, -1 never."""
-        time = int(admitted(self.links, self.states, side, size, time, number))
+        time = self.admitted(side, size, time, number)
         if time >= 0 and self.disturbed:
-            time = int(admitted(self.noisy, self.noise_states, side, size, time, number))
+            time = self.admitted_with_noise(side, size, time, number)
         return time
 
     def meet(self, frame: bytes, up: bool, news: Any, number: int) -> None:
@@ -274,12 +278,12 @@ class VirtualSockets:
         slot.data[:size] = np.frombuffer(frame, np.uint8)
         slot.captured[0] = slot.wire[0] = size
         slot.time[0] = self.clock
-        flow = self.last_flow = int(self.engine.feed(slot)[0])
+        flow = self.last_flow = self.classify()
         release = self.clock
         if flow >= 0:
             box, side = self.box, UP if up else DOWN
-            fate, _, release = decided(
-                box, self.engine.tables.flows, flow, side, slot.data, self.engine.signs,
+            fate, _, release = self.decided(
+                self.engine.tables.flows, flow, side, slot.data, self.engine.signs,
                 self.clock, number,
             )  # fmt: skip
             raise_failure(box, self.policy)
