@@ -55,6 +55,9 @@ BUSY = 1.5
 #: Datagrams of one pace, at least and at most; paces as multiples of the flow's own; the longest
 #: one in s.
 LEAST_BODY, MOST_BODY, OF_USUAL, LONGEST = 60, 120, (4.0, 2.0, 1.0, 0.5, 0.25), 20.0
+#: How much faster than these datagrams are sent where too few paces lose some, at most; mean share
+#: of losses below which a limit may let packets pass.
+FASTER, SOME_ARRIVE = 6.0, 0.97
 #: Share of losses beyond the line's own at a pace that counts, and how much more must pass in more
 #: time, as a share of what passes at the fastest pace.
 LEAST_LOST, GROWS = 0.06, 0.2
@@ -305,15 +308,16 @@ def refined(
 
 
 def datagram_limit(
-    prober: Prober, base: Baseline, own: Probe, up: bool, waits: bool = False
+    prober: Prober, base: Baseline, own: Probe, up: bool, waits: bool = False, least_size: int = 0
 ) -> Limit | None:  # fmt: skip
     """Return the limit of the rate of a flow of datagrams in one direction, None where there is
     none.
 
     own: packets of the flow, in both directions; waits: whether they come late instead of being
-    lost, so that only faster ones may overflow the queue.
+    lost, so that only faster ones may overflow the queue; least_size: octets of the payloads that
+    are sent, at least. Where fewer than three paces lose datagrams, faster ones are tried.
     """
-    same = [one for one in own if one.up == up and one.payload]
+    same = [one for one in own if one.up == up and len(one.payload) >= max(least_size, 1)]
     if len(same) < 2 and not (same and waits):
         return None
     least = MOST_BODY if waits else LEAST_BODY
@@ -327,22 +331,35 @@ def datagram_limit(
         paces = [most * SLOWER**number for number in range(PACES)]
     paces = [one for one in dict.fromkeys(paces) if octets / one < LONGEST]
     first = [one for one in own if one.payload][:BEFORE]
-    units = []
-    for pace in paces:
-        packets = [one._replace(time=number * BEFORE_APART) for number, one in enumerate(first)]
-        time = packets[-1].time + REST
-        for number, one in enumerate(body):
-            payload = marked(one, number) if waits else one.payload  # which came when
-            packets.append(one._replace(time=time, payload=payload))
-            time += int(ip_size(one) / pace * 1e9)
-        units.append(tuple(packets))
-    if not units:
+
+    def play(paces: Sequence[float]) -> list[Outcome]:
+        units = []
+        for pace in paces:
+            packets = [one._replace(time=number * BEFORE_APART) for number, one in enumerate(first)]
+            time = packets[-1].time + REST
+            for number, one in enumerate(body):
+                payload = marked(one, number) if waits else one.payload  # which came when
+                packets.append(one._replace(time=time, payload=payload))
+                time += int(ip_size(one) / pace * 1e9)
+            units.append(tuple(packets))
+        return prober.ask("its datagrams at several paces", units, COPIES // 2, apart=BETWEEN)
+
+    if not paces:
         return None
-    outcomes = prober.ask("its datagrams at several paces", units, COPIES // 2, apart=BETWEEN)
+    outcomes = play(paces)
     sent = [one for one in outcomes if one.sent.all()]
     limit = passed_limit(sent, base, len(first), up)
     if waits and (limit is None or limit.act != "shape"):
         limit = queue_of(sent, base, len(first))
+    elif limit is None:
+        more_than_line = base.loss[int(up)] + LEAST_LOST
+        lossy = [pace for pace, one in zip(paces, outcomes, strict=True)
+                 if one.lost[:, len(first) :].mean() >= more_than_line]  # fmt: skip
+        slow, fast = min(lossy, default=paces[0]), min(most, FASTER * paces[0])
+        if len(lossy) < 3 and fast > 1.2 * slow:
+            more = play([float(one) for one in np.geomspace(fast, slow, PACES)])
+            sent += [one for one in more if one.sent.all()]
+            limit = passed_limit(sent, base, len(first), up)
     prober.taught("no limit" if limit is None else f"{limit.act}, {limit.rate:.1f} kbit/s")
     return limit
 
@@ -400,10 +417,14 @@ def passed_limit(
 
 
 def interleaved(outcome: Outcome, own: Sequence[int]) -> bool:
-    """Return whether packets of a flow arrive behind ones that never do. own: their places."""
+    """Return whether packets of a flow arrive behind ones that mostly do not: some packets in most
+    copies, or some copies of many. own: their places."""
     lost = outcome.lost[:, own].mean(axis=0)
     gone = np.flatnonzero((lost > 0.5) & outcome.sent[:, own].any(axis=0))
-    return bool(len(gone)) and bool((lost[gone[0] :] < 0.5).sum() >= 2)
+    if not len(gone):
+        return False
+    behind = lost[gone[0] :]
+    return bool((behind < 0.5).sum() >= 2) or bool(len(behind) > 4 and behind.mean() < SOME_ARRIVE)
 
 
 def limit_of(fields: dict[str, Any]) -> Limit:
@@ -441,7 +462,11 @@ def rate_limit(
     elif DELAY not in kinds:
         return None
     waits = not {PARTIAL, DROP} & set(kinds)
-    return datagram_limit(prober, base, tuple(unit[at] for at in own), up, waits)
+    gone = outcome.lost[:, same].mean(axis=0) > 0.5
+    least = min((len(unit[at].payload) for at, lost in zip(same, gone, strict=True) if lost),
+                default=0)  # fmt: skip
+    whole = tuple(unit[at] for at in own)
+    return datagram_limit(prober, base, whole, up, waits, 0 if waits else least)
 
 
 def ramps(excess: Floats) -> bool:

@@ -104,6 +104,8 @@ class Search:
         if self.result.found and tried:
             self.take_unsure(aside)
         self.leave_out_superfluous()
+        if self.result.found:
+            self.result.rest = self.plays.not_explained()
         self.result.contradicted = self.is_contradicted()
 
     def identify(self, finding: Finding) -> Found | None:
@@ -224,7 +226,6 @@ class Search:
             plain = left is not None and left.score > PLAIN and found.explained > LEAST_EXPLAINED
             if plain and len(found.notes) < 2 and len(self.result.found) < MOST_RULES:
                 self.result.found.append(found)
-        self.result.rest = self.plays.not_explained()
 
     def explained_by(self, found: Found) -> set[Key]:
         """Return the effects that are left over and that a rule explains."""
@@ -235,7 +236,8 @@ class Search:
         return before - after
 
     def leave_out_superfluous(self) -> None:
-        """Leave out rules without which the others explain as much, the narrowest first."""
+        """Leave out rules without which the others explain as much, the narrowest first. A rule
+        whose own effect is left over even so is kept: others do not explain it."""
         if len(self.result.found) < 2:
             return
         through = self.plays.through(self.plays.capture, False)
@@ -247,7 +249,9 @@ class Search:
             before = self.plays.left_over()
             place = self.result.found.index(found)
             self.result.found.remove(found)
-            if self.plays.left_over() - before:
+            after = self.plays.left_over()
+            own = found.finding.kind, found.finding.ends, found.finding.up
+            if after - before or own in after:
                 self.result.found.insert(place, found)
 
     def note_equals(self) -> None:
