@@ -103,6 +103,11 @@ class Search:
                 self.plays.look_again()
         if self.result.found and tried:
             self.take_unsure(aside)
+        self.conclude()
+
+    def conclude(self) -> None:
+        """Leave out what is not needed, and note what the rules found do not explain, and what they
+        predict and the capture does not show."""
         self.leave_out_superfluous()
         if self.result.found:
             self.result.rest = self.plays.not_explained()

@@ -102,6 +102,19 @@ def test_a_kernel_that_others_call_is_called_by_python_too(run) -> None:  # type
     assert printed == [SUM, "32", "9", SUM]
 
 
+def test_a_kernel_with_its_first_arguments_does_what_it_does_with_all(run) -> None:  # type: ignore[no-untyped-def]
+    printed = run(
+        "from midcall.captures.jit.kernel import bound\n"
+        "some = rows()\n"
+        "part, whole = bound(weigh, some), bound(weigh, some, 1)\n"
+        "print(int(part(1, 3)), int(part(0, 2)), int(whole(3)), int(weigh(some, 1, 3)))\n"
+        "some['size'] *= 10\n"
+        "print(int(part(1, 3)), float(part(1, 0.5)))\n"
+        "try:\n    part(1 << 64, 3)\nexcept TypeError:\n    print('TypeError')\n"
+    )
+    assert printed == ["32", "4", "32", "32", "302", "50.5", "TypeError"]
+
+
 def test_code_in_the_cache_runs_without_numba(run) -> None:  # type: ignore[no-untyped-def]
     assert run(TOTAL) == [SUM]
     assert run(TOTAL + "import sys\nprint('numba' in sys.modules)") == [SUM, "False"]

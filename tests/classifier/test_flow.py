@@ -278,3 +278,21 @@ def test_a_negative_and_a_zero_time_are_times_like_others() -> None:
     (flow,) = engine.flows()
     assert (flow["first_time"], flow["last_time"]) == (-5 * MS, 0)
     assert int(flow["app"]) == 1
+
+
+def test_packets_one_by_one_become_the_flows_that_they_become_together() -> None:
+    packets, engine = many(300), Engine(room=64)
+    one = np.zeros(1, np.int64)
+    slot = Packets(np.zeros(2048, np.uint8), *(one.copy() for _ in range(5)))
+    classify = engine.one_by_one(slot)
+    numbers = []
+    for at in range(packets.total):
+        frame = packets.frame(at)
+        slot.data[: len(frame)] = np.frombuffer(frame, np.uint8)
+        slot.captured[0] = slot.wire[0] = len(frame)
+        slot.time[0], slot.link[0] = packets.time[at], packets.link[at]
+        numbers.append(classify())
+    whole = Engine()
+    assert numbers == whole.feed(packets).tolist()
+    assert len(engine.tables.flows) > 64
+    assert (engine.flows() == whole.flows()).all()

@@ -9,6 +9,7 @@ import pytest
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.probe import run
 from midcall.experiments.probe.acts import act_unit
+from midcall.experiments.probe.answer import document
 from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
 from midcall.experiments.probe.beliefs import Beliefs, hypothesis
 from midcall.experiments.probe.effects import Finding, joined
@@ -19,8 +20,16 @@ from midcall.experiments.probe.line_oracle import DROP, PARTIAL, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import SHARE, STREAM_PATIENCE, Prober
 from midcall.experiments.probe.rates import datagram_limit
+from midcall.experiments.probe.search import Search
 from midcall.experiments.probe.tails import STREAM_APART, Tail
-from midcall.experiments.probe.units import ADDED, DENSE, dense_unit
+from midcall.experiments.probe.units import (
+    ADDED,
+    DENSE,
+    LATER,
+    LATER_APART,
+    dense_unit,
+    ranked,
+)
 from midcall.experiments.proofs.prober.score import as_well, named_rules, names
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.language import Rule
@@ -121,6 +130,46 @@ def test_a_dense_unit_adds_no_more_than_its_budget() -> None:
     flows = [FLOW._replace(near_port=40_000 + number) for number in range(60)]
     base = tuple(Sent(at * MS, True, ends, b"one") for at, ends in enumerate(flows))
     assert len(base) < len(dense_unit(base)) <= len(base) + ADDED
+
+
+def test_a_dense_unit_has_fast_large_packets_and_late_ones_of_a_busy_flow() -> None:
+    sizes = [60, 900, 60, 700] * 20
+    base = tuple(Sent(at * 20 * MS, True, FLOW, b"m" * size) for at, size in enumerate(sizes))
+    added = [one for one in dense_unit(base) if one.time > base[-1].time]
+    fast = [one for one in added if one.time < base[-1].time + LATER_APART]
+    assert [len(one.payload) for one in fast] == [900] * 20 + [700] * 4
+    assert fast[-1].time - fast[0].time < len(fast) * 20 * MS
+    assert added[-1].time - base[-1].time == LATER * LATER_APART
+
+
+def test_flows_with_other_names_come_before_more_of_one_name() -> None:
+    words = "\n".join([
+        *(f"0.{number}0 > tcp peer:443/4000{number} tls-hello often.example\n"
+          f"0.{number}3 < tcp peer:443/4000{number} noise 100 x9 0.02" for number in range(3)),
+        "0.90 > tcp peer:443/40009 tls-hello once.example",
+        "0.95 > udp relay:3478/40010 stun-binding",
+    ])  # fmt: skip
+    own: dict[Ends, list[Sent]] = {}
+    for one in probe_of(scene(words)):
+        if one.payload:
+            own.setdefault(one.ends, []).append(one)
+    order = [(rank, some[0].ends.near_port) for rank, some in ranked(own.values())]
+    assert order == [(0, 40_000), (0, 40_010), (1, 40_009), (2, 40_001), (3, 40_002)]
+
+
+def test_an_effect_that_no_rule_explains_lowers_the_probability() -> None:
+    rules = (
+        rule_of({"payload": ["rtp"], "direction": "up"}, "loss", loss=0.4, scope="packet"),
+        rule_of({"payload": ["rtp"], "direction": "down"}, "delay", delay_ms=120, scope="packet"),
+    )
+    prober = Prober(VirtualSockets(Policy(rules), "4g", 5, NOISE), "4g", 5)
+    search = Search(prober, probe_of(scene(MEDIA)))
+    search.run()
+    sure = document(search.result, prober)["probability"]
+    assert len(search.result.found) == 2
+    search.result.found.pop()
+    search.conclude()
+    assert document(search.result, prober)["probability"] < 0.5 * sure
 
 
 def test_the_flows_that_show_an_effect_are_kept_whole() -> None:

@@ -141,6 +141,29 @@ def test_the_limit_of_datagrams_is_measured_and_a_match_is_none() -> None:
         assert datagram_limit(prober, base, own, True) is None
 
 
+def test_a_limit_above_a_flows_own_rate_is_measured_beside_packets_that_are_always_lost() -> None:
+    own = datagrams()
+    limited = rule_of({"size": "200-"}, "police", scope="packet", rate_kbit=400.0,
+                      bucket_bytes=4_000)  # fmt: skip
+    lost = rule_of({"stun": True}, "drop", scope="packet")
+    line = VirtualSockets(Policy((limited, lost)), "fibre", 5, Noise(loss=0.01, jitter_ms=4))
+    prober = Prober(line, "fibre", 5)
+    base = baseline_of(prober, prober.ask("controls", control_units(4), 4))
+    limit = datagram_limit(prober, base, own, True, least_size=900)
+    assert limit is not None
+    assert limit.act == "police"
+    assert limit.rate == pytest.approx(400, rel=0.1)
+
+
+def test_packets_of_which_some_copies_arrive_suggest_a_limit() -> None:
+    own = tuple(one for one in datagrams() if len(one.payload) == 900)
+    own = tuple(one._replace(time=at * 5 * MS) for at, one in enumerate(own))
+    prober, _ = line_of(rule_of({"protocol": "udp"}, "police", rate_kbit=150.0,
+                                bucket_bytes=2_000))  # fmt: skip
+    outcome = prober.ask("flow", [own], 6)[0]
+    assert interleaved(outcome, list(range(len(own))))
+
+
 def test_packets_that_arrive_behind_lost_ones_suggest_a_limit() -> None:
     own = datagrams()
     places = list(range(len(own)))

@@ -22,6 +22,7 @@ from midcall.captures.truth.calls import calls
 from midcall.captures.truth.catalogue import load as load_catalogue
 from midcall.errors import TestbedError
 from midcall.testbed.assess.call_verdict import judge
+from midcall.testbed.network.checksums import folded, word_sum
 from midcall.testbed.policy.loader import load
 from midcall.testbed.replay.addressing import (
     NO_ADDRESS,
@@ -407,3 +408,11 @@ def test_every_verdict_of_the_corpus_is_the_same_before_and_after(corpus: Path) 
                 if judge(before, kept, call) != judge(after, lab, call)
             ]
     assert differing == []
+
+
+@given(data=st.binary(max_size=1500))
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+def test_the_sum_of_words_is_that_of_rfc_1071(data: bytes) -> None:
+    padded = data + b"\0" * (len(data) & 1)
+    words = struct.unpack(f">{len(padded) // 2}H", padded)
+    assert word_sum(data) == folded(sum(words))
