@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -361,13 +362,19 @@ class Engine:
 
     def feed(self, packets: Packets) -> NDArray[np.int64]:
         """Classify packets in order; returns int64[n], each one's flow number (-1: no flow)."""
-        count = packets.total
-        numbers = np.empty(count, np.int64)
-        self.reserve(count)
-        pump(self.tables, packets, self.records, self.signs, numbers)
-        self.records += count
-        self.drain()
+        numbers = np.empty(packets.total, np.int64)
+        self.reserve(packets.total)
+        self.advance(partial(pump, self.tables, packets), numbers)
         return numbers
+
+    def advance(self, pump_packets: Callable[..., None], numbers: NDArray[np.int64]) -> None:
+        """Classify as many packets as `numbers` has places, and write their flows' numbers there.
+
+        pump_packets: `pump` with the tables and the packets.
+        """
+        pump_packets(self.records, self.signs, numbers)
+        self.records += len(numbers)
+        self.drain()
 
     def one_by_one(self, slot: Packets) -> Callable[[], int]:
         """Return a function that classifies the packet that is in a slot and returns its flow's
@@ -375,19 +382,19 @@ class Engine:
 
         slot: room for one packet; what is in its arrays changes between calls.
         """
-        numbers = np.empty(1, np.int64)
-        known: list[Any] = [None, None]
+        numbers, tables = np.empty(1, np.int64), self.tables
+        pump_packet = bound(pump, tables, slot)
 
-        def feed() -> int:
+        def feed_one() -> int:
+            nonlocal tables, pump_packet
             self.reserve(1)
-            if known[0] is not self.tables:
-                known[:] = self.tables, bound(pump, self.tables, slot)
-            known[1](self.records, self.signs, numbers)
-            self.records += 1
-            self.drain()
+            if tables is not self.tables:  # they have grown
+                tables = self.tables
+                pump_packet = bound(pump, tables, slot)
+            self.advance(pump_packet, numbers)
             return int(numbers[0])
 
-        return feed
+        return feed_one
 
     def drain(self) -> None:
         """Move the records of evicted flows to a list, so that `flows` stays complete."""

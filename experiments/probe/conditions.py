@@ -28,13 +28,12 @@ from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, PARTIAL, 
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import Outcome
 from midcall.experiments.probe.quotas import quotas
+from midcall.experiments.probe.units import NAMED
 from midcall.testbed.probing.probe import Ends, Probe, flow_numbers
 from midcall.testbed.probing.strikes import strikes
 
 #: Far addresses, or names, of a list that a rule may have, at most.
 MOST_LISTED = 12
-#: Packets with a payload from the subscriber in which a flow's name is looked for.
-FIRST_WRITES = 4
 #: Packets of a flow of which one may be the first that is struck after an allowance of seconds.
 FIRST_STRUCK = 4
 #: Packets of one size that show whether it is struck, at least.
@@ -106,7 +105,7 @@ def names_shown(unit: Probe, shows: np.ndarray[Any, Any]) -> dict[str, list[str]
     looked: dict[Ends, int] = dict.fromkeys(flows, 0)
     result: dict[str, dict[str, None]] = {"dns": {}, "name": {}}
     for at, one in enumerate(unit):
-        if one.payload and one.up and looked.get(one.ends, FIRST_WRITES) < FIRST_WRITES:
+        if one.payload and one.up and looked.get(one.ends, NAMED) < NAMED:
             looked[one.ends] += 1
             reading = read(with_before(unit, at))
             if reading.where and reading.name:

@@ -30,21 +30,23 @@ from midcall.testbed.probing.virtual_line import DATAGRAM
 PAUSE = 120 * MS
 #: Of streams that share a limited rate: the share of it that each one has, and packets at most.
 BELOW, SHARING = 0.7, 54
-FlowKind = tuple[int, int, str]
-
 #: Packets of each flow and direction of a dense unit: of the first flow of a kind, and of others;
-#: ns between two of them; largest packets of a flow that has as many; packets that are added at
-#: most.
-DENSE, FEW, DENSE_APART, BURST, ADDED = 24, 12, 12 * MS, 24, 600
-#: Packets of each flow and direction of a dense unit that come later, and ns between two of them.
-LATER, LATER_APART = 3, 1_900 * MS
-#: Packets of a flow in which its name is looked for; the first port that is not well known (RFC
-#: 6335).
-NAMED, FIRST_REGISTERED = 4, 1024
+#: ns between two of them; packets that are added at most.
+DENSE, FEW, DENSE_APART, ADDED = 24, 12, 12 * MS, 600
+#: Packets of each flow and direction of a dense unit that come later, and ns between two of them;
+#: share of what is added that is kept for them, at most.
+LATER, LATER_APART, KEPT = 3, 1_900 * MS, 0.5
+#: First packets with a payload, of a flow or of its subscriber, in which its name is looked for.
+NAMED = 4
+#: The first port that is not well known (RFC 6335).
+FIRST_REGISTERED = 1024
 #: Octets of a payload whose last two may be a number, at least, and from which they are no field.
 LEAST_MARKED, ROOMY = 14, 44
 #: Ports that rules often list.
 PORTS = (27_011, 443, 53, 3478, 60_123)
+
+#: Transport, well-known port (0 for others) and kind of the first payload of a flow.
+FlowKind = tuple[int, int, str]
 
 
 def neighbours(ends: Ends, proto: int = UDP) -> dict[str, Ends]:
@@ -171,19 +173,21 @@ def dense_unit(base: Probe) -> Probe:
         if one.payload:
             own.setdefault(one.ends, []).append(one)
     added: list[Sent] = []
-    sides = [(rank, [one for one in some if one.up == up], some[-1].time, up)
-             for rank, some in ranked(own.values()) for up in (True, False)]  # fmt: skip
+    sides = [(rank, same, some[-1].time, up)
+             for rank, some in ranked(own.values()) for up in (True, False)
+             if (same := [one for one in some if one.up == up])]  # fmt: skip
+    close = ADDED - min(LATER * len(sides), int(KEPT * ADDED))
     for rank, same, end, up in sides:
         lacking = (FEW if rank else DENSE) - len(same)
         if lacking <= 0 and not rank:
-            same, lacking = sorted(same, key=lambda one: -len(one.payload))[:BURST], BURST
-        if same and 0 < lacking <= ADDED - LATER * len(sides) - len(added):
+            same, lacking = sorted(same, key=lambda one: -len(one.payload))[:DENSE], DENSE
+        if 0 < lacking <= close - len(added):
             # the slower direction of an access network would hold up the other one
             begin = end + PAUSE + (0 if up else DENSE * DENSE_APART)
             added += [same[number % len(same)]._replace(time=begin + number * DENSE_APART)
                       for number in range(lacking)]  # fmt: skip
     for _, same, end, _ in sides:
-        if same and ADDED - len(added) >= LATER:
+        if ADDED - len(added) >= LATER:
             added += [one._replace(time=end + (number + 1) * LATER_APART)
                       for number, one in zip(range(LATER), cycle(same), strict=False)]  # fmt: skip
     return in_order([*base, *added])
@@ -216,8 +220,7 @@ def name_of(flow: Sequence[Sent]) -> str:
 
 
 def flow_kind(first: Sent) -> FlowKind:
-    """Return the transport, the well-known port (0 for others) and the kind of the first payload of
-    a flow."""
+    """Return the kind of a flow with this first packet."""
     port = first.ends.far_port
     return first.ends.proto, port if port < FIRST_REGISTERED else 0, read(first).kind
 

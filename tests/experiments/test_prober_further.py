@@ -126,10 +126,14 @@ def test_a_dense_unit_has_many_packets_of_each_flow_and_direction() -> None:
         assert set(own) == {one.payload for one in base if (one.ends, one.up) == (ends, up)}
 
 
-def test_a_dense_unit_adds_no_more_than_its_budget() -> None:
-    flows = [FLOW._replace(near_port=40_000 + number) for number in range(60)]
+@pytest.mark.parametrize("count", [60, 250])
+def test_a_dense_unit_adds_no_more_than_its_budget_and_fills_some_flows(count: int) -> None:
+    flows = [FLOW._replace(near_port=40_000 + number) for number in range(count)]
     base = tuple(Sent(at * MS, True, ends, b"one") for at, ends in enumerate(flows))
-    assert len(base) < len(dense_unit(base)) <= len(base) + ADDED
+    dense = dense_unit(base)
+    assert len(base) < len(dense) <= len(base) + ADDED
+    assert sum(one.ends == flows[0] for one in dense) == DENSE + LATER
+    assert sum(one.ends == flows[-1] for one in dense) in (1, 1 + LATER)
 
 
 def test_a_dense_unit_has_fast_large_packets_and_late_ones_of_a_busy_flow() -> None:

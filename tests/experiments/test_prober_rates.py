@@ -141,7 +141,7 @@ def test_the_limit_of_datagrams_is_measured_and_a_match_is_none() -> None:
         assert datagram_limit(prober, base, own, True) is None
 
 
-def test_a_limit_above_a_flows_own_rate_is_measured_beside_packets_that_are_always_lost() -> None:
+def test_a_limit_above_a_flows_own_rate_is_measured_where_other_packets_are_lost() -> None:
     own = datagrams()
     limited = rule_of({"size": "200-"}, "police", scope="packet", rate_kbit=400.0,
                       bucket_bytes=4_000)  # fmt: skip
