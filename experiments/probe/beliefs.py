@@ -44,6 +44,9 @@ Floats = NDArray[np.float64]
 
 SCOPES = ("packet", "flow", "call", "client", "pair", "server", "triple")
 WAYS = (None, "up", "down")
+#: Whose flows may share an allowance, and the keys of `after` that need such a subject.
+SUBJECTS = ("call", "client", "pair", "server", "triple")
+NEED_SUBJECT = {"flows", "every_s", "idle_s"}
 #: Hypotheses that are kept, that grow, and conditions of one match, at most.
 KEPT, GROWING, MOST_KEYS = 200, 14, 4
 #: Hypotheses with an allowance that are kept in addition.
@@ -411,6 +414,7 @@ class Beliefs:
             if one.after:
                 yield one._replace(after="")
                 yield from nearby(one)
+                yield from shared(one)
             keys = one.keys
             if str(keys.get("packets", "")).endswith("-"):
                 for step in (-1, 1):
@@ -464,6 +468,16 @@ def nearby(one: Hypothesis) -> Iterator[Hypothesis]:
         other = round(value + step, 3)
         if other > 0:
             yield one._replace(after=json.dumps(after | {key: other}))
+
+
+def shared(one: Hypothesis) -> Iterator[Hypothesis]:
+    """Yield a hypothesis with an allowance of a flow as one whose allowance flows share, and the
+    other way round."""
+    count = {key: value for key, value in one.allowance.items() if key != "per"}
+    subjects = SUBJECTS if count.keys() & NEED_SUBJECT else ("", *SUBJECTS)
+    for subject in subjects:
+        after = count | ({"per": subject} if subject else {})
+        yield one._replace(after=json.dumps(after))
 
 
 def variants(parts: Sequence[Match], media: bool) -> Iterator[Hypothesis]:

@@ -32,7 +32,13 @@ from midcall.experiments.probe.measure import Measure
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import Outcome, ProbesSpent
 from midcall.experiments.probe.translate import matches_of
-from midcall.experiments.probe.variants import alike, as_allowance, mechanism, other_ways
+from midcall.experiments.probe.variants import (
+    alike,
+    as_allowance,
+    mechanism,
+    of_subject,
+    other_ways,
+)
 from midcall.testbed.probing.probe import Probe
 from midcall.testbed.probing.strikes import strikes
 
@@ -80,7 +86,7 @@ class Identifier:
         if begun is None:
             return None
         beliefs, parts, main = begun
-        core = self.learn(beliefs, parts, main.unit, finding)
+        core = self.learn(beliefs, parts, main, finding)
         beliefs.add(list(as_allowance(beliefs.best)))
         sought = beliefs.sought
         if sought.kind in SHARES:
@@ -204,11 +210,11 @@ class Identifier:
                    for one in self.plays.result.findings)  # fmt: skip
 
     def learn(
-        self, beliefs: Beliefs, parts: list[Match], unit: Probe, finding: Finding
+        self, beliefs: Beliefs, parts: list[Match], main: Outcome, finding: Finding
     ) -> Probe:  # fmt: skip
-        """Ask what would teach most until nothing does; returns the fewest packets of a unit that
+        """Ask what would teach most until nothing does; returns the fewest packets of a play that
         bring the likeliest rule about."""
-        taught: list[tuple[str, float]] = []
+        unit, taught = main.unit, list[tuple[str, float]]()
         checks, in_vain = 0, False
         core = core_of(self.plays, beliefs.best, unit, finding, self.forged)
         for number in range(MOST_UNITS):
@@ -227,6 +233,9 @@ class Identifier:
             rest = without_found_rules(self.plays, outcome, True, sought)
             beliefs.observe(Seen(self.plays.sent_through(outcome), rest))
             seen = [*parts, *sizes_seen(beliefs, self.plays.base, rest)]
+            if number % 3 == 2 and beliefs.best.after:
+                late = with_allowances(self.plays, parts, main, sought)
+                beliefs.add(list(of_subject(late, beliefs.best)))
             beliefs.climb(seen, 1 if number % 3 else 3)
             beliefs.prune()
             state = beliefs.best.words, round(float(beliefs.weights.max()), 2)

@@ -55,7 +55,7 @@ COPIES = 8
 #: packets of a flow behind the first one that shows an effect.
 LONG_COPIES, BEHIND = 3, 60
 #: Plays of the capture before a line counts as clean, at least and at most; plays of more of it
-#: with many packets of each flow, at most, and copies in each.
+#: with many packets of each flow, at most, and copies in each (one less of two at once).
 LEAST_PLAYS, PLAYS, MOST_DENSE, DENSE_COPIES = 3, 6, 3, 4
 #: Rules that are looked for.
 MOST_RULES = 3
@@ -179,18 +179,17 @@ class Plays:
 
     def look_again(self) -> None:
         """Play the capture once more, where one play showed a strong effect: what further rules do
-        needs more copies."""
-        kept = not self.prober.fresh_far
-        units = [self.capture] if kept else [self.capture, self.capture]
-        some = self.prober.ask("the capture once more", units, COPIES, tight=False,
-                               keep_far=[True], patience=self.patience)  # fmt: skip
-        self.kept.append(some[0])
+        needs more copies. Where other addresses show it, too, these and the capture's own take
+        turns."""
+        elsewhere = self.prober.fresh_far and len(self.fresh) <= len(self.kept)
+        some = self.prober.ask("the capture once more", [self.capture], COPIES, tight=False,
+                               keep_far=[not elsewhere], patience=self.patience)[0]  # fmt: skip
+        (self.fresh if elsewhere else self.kept).append(some)
         self.own = joined(self.kept)
-        if kept:
-            self.shown[0] = self.own
-        else:
-            self.fresh.append(some[1])
+        if elsewhere:
             self.shown = [self.prober.moved(joined(self.fresh), self.other)]
+        elif not self.prober.fresh_far:
+            self.shown[0] = self.own
 
     def look_late(self) -> bool:
         """Play more of a capture, few times; where flows show plain effects there, the capture
@@ -228,7 +227,7 @@ class Plays:
         elsewhere: list[Outcome] = []
         for _ in range(MOST_DENSE):
             some = self.prober.ask("more of the capture, many packets of each flow",
-                                   [unit, unit][: 1 + fresh], DENSE_COPIES, tight=False,
+                                   [unit, unit][: 1 + fresh], DENSE_COPIES - fresh, tight=False,
                                    keep_far=[True], patience=self.patience)  # fmt: skip
             kept.append(some[0])
             elsewhere += some[1:]
@@ -298,9 +297,10 @@ class Plays:
     def worth_a_play(self, tried: Collection[Key]) -> bool:
         """Return whether the capture is to be played once more for further rules: as often as a
         clean line, and more often while an effect that no rule explains is in doubt."""
-        if len(self.kept) >= PLAYS or len(self.result.found) >= MOST_RULES or self.closer:
+        played = len(self.kept) + len(self.fresh) - 1  # the first ones are one look
+        if played >= PLAYS or len(self.result.found) >= MOST_RULES or self.closer:
             return False
-        if len(self.kept) < LEAST_PLAYS:
+        if played < LEAST_PLAYS:
             return True
         plays = [self.shown[0], self.own] if self.prober.fresh_far else self.shown[:1]
         scores = (one.score for play in plays for one in self.further(play, tried))

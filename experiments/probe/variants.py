@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from midcall.experiments.probe.beliefs import SCOPES, Hypothesis, as_packets, broken
 
@@ -67,3 +67,15 @@ def as_allowance(best: Hypothesis) -> Iterator[Hypothesis]:
             if best.scope in CONDEMNED:
                 shared = late._replace(after=json.dumps(count | {"per": best.scope}))
                 yield from (shared._replace(scope=scope) for scope in ("packet", "flow"))
+
+
+def of_subject(late: Iterable[Hypothesis], best: Hypothesis) -> Iterator[Hypothesis]:
+    """Yield hypotheses with an allowance of a flow as those of the subject that another one has:
+    what it condemns, or whose flows share its allowance."""
+    pairs = {(best.scope, best.allowance.get("per"))}
+    if best.scope in CONDEMNED:
+        pairs |= {("flow", best.scope), ("packet", best.scope)}
+    for one in late:
+        for scope, subject in sorted(pairs, key=str):
+            after = one.allowance | ({"per": subject} if subject else {})
+            yield one._replace(scope="flow" if one.media else scope, after=json.dumps(after))

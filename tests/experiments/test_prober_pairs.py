@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ import pytest
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.probe import answer, run
 from midcall.experiments.probe.baseline import Baseline
-from midcall.experiments.probe.beliefs import ANOTHER, Beliefs, Seen, hypothesis
+from midcall.experiments.probe.beliefs import ANOTHER, Beliefs, Seen, hypothesis, shared
 from midcall.experiments.probe.effects import SHOWN, Finding, findings
 from midcall.experiments.probe.found import Found, Result
 from midcall.experiments.probe.line_oracle import DELAY, DROP, Effect
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome, parts_of
+from midcall.experiments.probe.variants import of_subject
 from midcall.experiments.proofs.prober.score import as_well, named_rules, names
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.language import Rule
@@ -135,3 +137,15 @@ def test_an_effect_that_no_rule_explains_is_said_and_makes_the_answer_less_proba
     assert reason["relation"] == "cannot tell"
     assert DELAY in reason["why"]
     assert not list(answer.unexplained(whole))
+
+
+def test_an_allowance_is_tried_with_every_subject_that_may_share_it() -> None:
+    own = hypothesis({"payload": ["rtp"]}, "pair", None, json.dumps({"seconds": 0.3}))
+    subjects = {one.allowance.get("per") for one in shared(own)}
+    assert subjects == {None, "call", "client", "pair", "server", "triple"}
+    flows = own._replace(after=json.dumps({"flows": 2, "per": "client"}))
+    assert None not in {one.allowance.get("per") for one in shared(flows)}
+    late = [own._replace(scope="flow", after=json.dumps({"seconds": 0.2}))]
+    found = {(one.scope, one.allowance.get("per")) for one in of_subject(late, own)}
+    assert found == {("pair", None), ("flow", "pair"), ("packet", "pair")}
+    assert all(one.rule() is not None for one in (*shared(own), *shared(flows)))
