@@ -53,9 +53,10 @@ MISSED_SLOWLY = 0.6
 #: Share of the delay of packets close together that packets far apart have, too, where it is no
 #: queue's.
 CONSTANT = 0.7
-#: Packets of a direction that are compared with those of the other one, at least; standard errors
-#: by which their losses differ, and the least difference of their shares.
-LEAST_SENT, UNLIKE, LEAST_UNLIKE = 40, 4.0, 0.1
+#: Packets of a direction that are compared with those of the other one, at least: sent, for their
+#: losses, and arrived, for their delay; standard errors by which their losses differ, and the least
+#: difference of their shares.
+LEAST_SENT, LEAST_LATE, UNLIKE, LEAST_UNLIKE = 40, 10, 4.0, 0.1
 #: Standard error of a stream's limit that the second look does not show again, as a share.
 FIRST_LOOK = 0.1
 #: By how much an allowance of seconds may be longer than it was measured: a part of it, and ns.
@@ -302,8 +303,11 @@ class Acts:
                     for up in (True, False)}  # fmt: skip
         ways = [one for one in measured.values() if one is not None]
         datagrams = self.core[-1].ends.proto != TCP
-        if len(ways) > 1 and datagrams and differ(ways[0], ways[1], max(tail.base.spread)):
+        late = tail.sought.kind == DELAY
+        if len(ways) > 1 and (datagrams or late) and differ(*ways, max(tail.base.spread)):
             self.way = self.core[-1].up  # the other direction is another rule's
+            if not datagrams:  # both directions wait where one is late: the later one is struck
+                self.way = max(ways, key=lambda one: middle([one.slow_excess])).up
             ways = [one for one in ways if one.up == self.way]
         if not datagrams and never_arrives(outcome, struck, first):
             self.certain = True  # of what a gap holds back, only the gap itself counts as lost
@@ -321,7 +325,7 @@ class Acts:
             return self.of_datagrams(ways, pace)
         if tail.sought.kind == DROP:  # a stream shows rates only through its own control
             return {}, {}
-        if tail.sought.kind == DELAY:
+        if late:
             return self.delay(pace.late_slow)
         return self.loss_of_stream(outcome, struck & (np.arange(len(struck)) >= first))
 
@@ -566,6 +570,8 @@ class Acts:
         rule = tail.best.rule()
         assert rule is not None
         struck = strikes(tail.through(unit, True), [rule]).struck[0]
+        if self.way is not None:
+            struck &= np.array([one.up == self.way for one in unit])
         copies = 6 if tail.sought.chance > 0.999 else 14
         spaced = spaced_controls(last, apart)
         if strikes(tail.through(spaced, True), [rule]).struck[0].all():
@@ -621,18 +627,17 @@ def pace_of(way: Measured) -> float:
 def differ(one: Measured, other: Measured, spread: float) -> bool:
     """Return whether what was sent slowly shows other losses, or other delays, in one direction
     than in the other one. spread: the deviation of the line's own delay, ns."""
+    arrived = min(int(np.isfinite(way.slow_excess).sum()) for way in (one, other))
+    waits = [middle([way.slow_excess]) for way in (one, other)]
+    late = arrived >= LEAST_LATE and abs(waits[0] - waits[1]) > 25 * MS + 3 * spread
     gone, count = ([int(way.slow_lost.sum()) for way in (one, other)],
                    [way.slow_lost.size for way in (one, other)])  # fmt: skip
     if min(count) < LEAST_SENT:
-        return False
+        return late
     shares = [some / whole for some, whole in zip(gone, count, strict=True)]
     mean = max(sum(gone), 1) / sum(count)
     error = math.sqrt(mean * (1 - mean) * sum(1 / whole for whole in count))
-    waits = [middle([way.slow_excess]) for way in (one, other)]
-    return (
-        abs(shares[0] - shares[1]) > max(UNLIKE * error, LEAST_UNLIKE)
-        or abs(waits[0] - waits[1]) > 25 * MS + 3 * spread
-    )
+    return late or abs(shares[0] - shares[1]) > max(UNLIKE * error, LEAST_UNLIKE)
 
 
 def act_copies(sought: Effect) -> int:

@@ -61,7 +61,9 @@ class Measure:
                 act, parameters = acts.run()
             found.act = act if act or acts.certain else rough_act(found.sought)
             if acts.way is not None:
-                found.best = found.best._replace(way="up" if acts.way else "down")
+                way = "up" if acts.way else "down"
+                found.best = found.best._replace(way=way)
+                found.equal = list(dict.fromkeys(one._replace(way=way) for one in found.equal))
             found.parameters |= parameters
             if acts.refuted:
                 found.refute("packets that the rule should strike showed no effect")
