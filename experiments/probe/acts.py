@@ -45,8 +45,9 @@ Floats = NDArray[np.float64]
 SLOW, SLOW_APART, FAST_SECONDS = 24, 60 * MS, 2.4
 #: Packets of each direction that show the line's own loss at the same time.
 CONTROLS = 120
-#: Share of a stream's struck packets that arrive in spite of a drop.
-ARRIVES = 0.03
+#: Share of a stream's struck packets that arrive in spite of a drop; where a drop begins in copies,
+#: packets from the earliest to the latest, at most, and packets behind it, at least.
+ARRIVES, NEAR_END, LEAST_BEHIND = 0.03, 2, 6
 #: Share of the losses of packets close together that packets far apart have where a limit is too
 #: slow for both.
 MISSED_SLOWLY = 0.6
@@ -167,10 +168,22 @@ def measure(
 
 
 def never_arrives(outcome: Outcome, struck: NDArray[np.bool_], first: int) -> bool:
-    """Return whether hardly any of a stream's struck packets behind its core arrives."""
-    behind = struck & (np.arange(len(struck)) >= first)
-    arrived = (outcome.delay >= 0)[:, behind]
-    return bool(arrived.size and arrived.mean() < ARRIVES)
+    """Return whether hardly any of a stream's struck packets behind its core arrives, or, in all
+    copies, nothing behind about the same packet: where a rule begins may not be exact, and what a
+    share of losses holds up differs from copy to copy."""
+    own = struck & (np.arange(len(struck)) >= first)
+    arrived = (outcome.delay >= 0)[:, own]
+    if arrived.size and arrived.mean() < ARRIVES:
+        return True
+    ends = []
+    for way in (outcome.up, ~outcome.up):
+        lost = outcome.lost[:, own & way]
+        if lost.shape[1]:
+            begins = np.argmax(lost, axis=1)
+            ends.append((lost[:, -1] & ~(~lost & (np.cumsum(lost, axis=1) > 0)).any(axis=1)).all()
+                        and int(np.ptp(begins)) <= NEAR_END
+                        and lost.shape[1] - int(begins.max()) >= LEAST_BEHIND)  # fmt: skip
+    return bool(ends) and all(ends)
 
 
 class Paces(NamedTuple):
@@ -304,7 +317,8 @@ class Acts:
         ways = [one for one in measured.values() if one is not None]
         datagrams = self.core[-1].ends.proto != TCP
         late = tail.sought.kind == DELAY
-        if len(ways) > 1 and (datagrams or late) and differ(*ways, max(tail.base.spread)):
+        spread = max(tail.base.spread)
+        if len(ways) > 1 and (datagrams or late) and differ(ways[0], ways[1], spread):
             self.way = self.core[-1].up  # the other direction is another rule's
             if not datagrams:  # both directions wait where one is late: the later one is struck
                 self.way = max(ways, key=lambda one: middle([one.slow_excess])).up

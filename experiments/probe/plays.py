@@ -20,7 +20,14 @@ from midcall.experiments.probe.effects import (
     groups_of,
     joined,
 )
-from midcall.experiments.probe.excerpts import AFFECTED, LONG_PACKETS, LONG_SECONDS, around, excerpt
+from midcall.experiments.probe.excerpts import (
+    AFFECTED,
+    LONG_PACKETS,
+    LONG_SECONDS,
+    around,
+    excerpt,
+    first_packets,
+)
 from midcall.experiments.probe.expected import Model, unexplained
 from midcall.experiments.probe.found import BLOCKING, LIMITS, LOSSLESS, Found, Key, Result
 from midcall.experiments.probe.line_oracle import (
@@ -41,7 +48,7 @@ from midcall.experiments.probe.prober import (
     Prober,
 )
 from midcall.experiments.probe.rates import Limit
-from midcall.experiments.probe.units import LATER_APART, dense_unit
+from midcall.experiments.probe.units import ADDED, LATER_APART, dense_unit
 from midcall.experiments.probe.unseen import unseen
 from midcall.experiments.probe.variants import CONDEMNED
 from midcall.testbed.network.link import PRESETS
@@ -57,6 +64,9 @@ LONG_COPIES, BEHIND = 3, 60
 #: Plays of the capture before a line counts as clean, at least and at most; plays of more of it
 #: with many packets of each flow, at most, and copies in each (one less of two at once).
 LEAST_PLAYS, PLAYS, MOST_DENSE, DENSE_COPIES = 3, 6, 3, 4
+#: Time in which the access network carries one copy of more of the capture, in ns, and shares of
+#: its packets that are tried for that.
+CARRIED, SHORTER = 10_000 * MS, (1.0, 0.7, 0.5, 0.35, 0.25)
 #: Rules that are looked for.
 MOST_RULES = 3
 #: Score from which an effect is not played again.
@@ -195,7 +205,7 @@ class Plays:
         """Play more of a capture, few times; where flows show plain effects there, the capture
         becomes these flows, up to some packets behind the first one that does, and the first
         packets of others."""
-        longer = dense_unit(self.longer)
+        longer = self.dense()
         outcome = self.prober.ask(
             "more of the capture, many packets of each flow", [longer], LONG_COPIES, tight=False,
             keep_far=[True], patience=self.patience,
@@ -221,7 +231,7 @@ class Plays:
         The flows that show them, with the first packets of the others, are what rules must explain
         from then on.
         """
-        fresh, unit = self.prober.fresh_far, dense_unit(self.longer)
+        fresh, unit = self.prober.fresh_far, self.dense()
         other = self.elsewhere(unit)
         kept: list[Outcome] = []
         elsewhere: list[Outcome] = []
@@ -249,6 +259,18 @@ class Plays:
             if max(best, default=0.0) < SUSPICIOUS:
                 break
         return []
+
+    def dense(self) -> Probe:
+        """Return more of the capture with many packets of each flow, or a part of that which the
+        access network carries in about CARRIED."""
+        for share in SHORTER:
+            longer, most = self.longer, int(share * LONG_PACKETS)
+            if len(longer) > most:
+                longer = first_packets(longer, most)
+            unit = dense_unit(longer, int(share * ADDED))
+            if self.prober.least_apart([unit]) <= CARRIED:
+                break
+        return unit
 
     def elsewhere(self, unit: Probe) -> Probe:
         """Return a unit with other far addresses, which stand for any fresh ones."""

@@ -257,7 +257,7 @@ class Prober:
         """
         if self.probes >= self.most_probes:
             raise ProbesSpent(f"the budget of {self.most_probes} probes is spent")
-        apart = max(apart, int(self._least_apart(units) * (1 if tight else ROOMIER)))
+        apart = max(apart, int(self.least_apart(units) * (1 if tight else ROOMIER)))
         timed = units if tight or copies == 1 else self.in_turn(units, apart)
         entries: list[tuple[Sent, int, int, int]] = []
         back: dict[Ends, tuple[int, int, Ends]] = {}
@@ -343,7 +343,7 @@ class Prober:
                    for some in outcome.strange]  # fmt: skip
         return outcome._replace(unit=unit, events=events, strange=strange)
 
-    def _least_apart(self, units: Sequence[Probe]) -> int:
+    def least_apart(self, units: Sequence[Probe]) -> int:
         """Return the time between the starts of two copies in which the access network carries one
         and the acknowledgements of its streams, in ns."""
         longest = 0.0

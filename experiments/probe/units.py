@@ -160,9 +160,9 @@ def preceded_unit(trigger: Probe, count: int, apart: int, after: int, size: int 
     return in_order([*before, *moved, *behind])
 
 
-def dense_unit(base: Probe) -> Probe:
+def dense_unit(base: Probe, most: int = ADDED) -> Probe:
     """Return a capture in which each flow and direction has many packets close together, and some
-    later, no more than ADDED in all.
+    later, no more than `most` in all.
 
     Those that a flow has come again: of the first flow of each kind until it has DENSE packets, and
     of one that has more its largest, as limits of a rate are met by these; of others until it has
@@ -176,7 +176,7 @@ def dense_unit(base: Probe) -> Probe:
     sides = [(rank, same, some[-1].time, up)
              for rank, some in ranked(own.values()) for up in (True, False)
              if (same := [one for one in some if one.up == up])]  # fmt: skip
-    close = ADDED - min(LATER * len(sides), int(KEPT * ADDED))
+    close = most - min(LATER * len(sides), int(KEPT * most))
     for rank, same, end, up in sides:
         lacking = (FEW if rank else DENSE) - len(same)
         if lacking <= 0 and not rank:
@@ -187,7 +187,7 @@ def dense_unit(base: Probe) -> Probe:
             added += [same[number % len(same)]._replace(time=begin + number * DENSE_APART)
                       for number in range(lacking)]  # fmt: skip
     for _, same, end, _ in sides:
-        if ADDED - len(added) >= LATER:
+        if most - len(added) >= LATER:
             added += [one._replace(time=end + (number + 1) * LATER_APART)
                       for number, one in zip(range(LATER), cycle(same), strict=False)]  # fmt: skip
     return in_order([*base, *added])
