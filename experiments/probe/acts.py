@@ -179,10 +179,10 @@ def never_arrives(outcome: Outcome, struck: NDArray[np.bool_], first: int) -> bo
     for way in (outcome.up, ~outcome.up):
         lost = outcome.lost[:, own & way]
         if lost.shape[1]:
-            begins = np.argmax(lost, axis=1)
-            ends.append((lost[:, -1] & ~(~lost & (np.cumsum(lost, axis=1) > 0)).any(axis=1)).all()
-                        and int(np.ptp(begins)) <= NEAR_END
-                        and lost.shape[1] - int(begins.max()) >= LEAST_BEHIND)  # fmt: skip
+            begins, gone = np.argmax(lost, axis=1), np.cumsum(lost, axis=1) > 0
+            ends.append(gone[:, -1].all() and (lost == gone).all()
+                        and np.ptp(begins) <= NEAR_END
+                        and lost.shape[1] - begins.max() >= LEAST_BEHIND)  # fmt: skip
     return bool(ends) and all(ends)
 
 
