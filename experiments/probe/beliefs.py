@@ -44,9 +44,6 @@ Floats = NDArray[np.float64]
 
 SCOPES = ("packet", "flow", "call", "client", "pair", "server", "triple")
 WAYS = (None, "up", "down")
-#: Whose flows may share an allowance, and the keys of `after` that need such a subject.
-SUBJECTS = ("call", "client", "pair", "server", "triple")
-NEED_SUBJECT = {"flows", "every_s", "idle_s"}
 #: Hypotheses that are kept, that grow, and conditions of one match, at most.
 KEPT, GROWING, MOST_KEYS = 200, 14, 4
 #: Hypotheses with an allowance that are kept in addition.
@@ -471,12 +468,11 @@ def nearby(one: Hypothesis) -> Iterator[Hypothesis]:
 
 
 def shared(one: Hypothesis) -> Iterator[Hypothesis]:
-    """Yield a hypothesis with an allowance of a flow as one whose allowance flows share, and the
-    other way round."""
+    """Yield a hypothesis with an allowance as one whose flows have an allowance each, or share it
+    as those of a subject do."""
     count = {key: value for key, value in one.allowance.items() if key != "per"}
-    subjects = SUBJECTS if count.keys() & NEED_SUBJECT else ("", *SUBJECTS)
-    for subject in subjects:
-        after = count | ({"per": subject} if subject else {})
+    for subject in SCOPES[1:]:  # a packet has no allowance
+        after = count if subject == "flow" else count | {"per": subject}
         yield one._replace(after=json.dumps(after))
 
 
