@@ -22,7 +22,7 @@ MISS = 0.02
 #: Least background loss that is assumed.
 LEAST_LOSS = 0.003
 #: The same of packets of streams that never arrive, although a kernel sends them again.
-LEAST_NEVER = 0.004
+LEAST_NEVER, MOST_NEVER = 0.004, 0.9
 #: Least chance that is assumed of a loss right behind a loss: lines lose packets in bursts.
 AGAIN = 0.3
 #: Largest variance of losses, compared with that of independent ones, which bad times of a line
@@ -72,7 +72,8 @@ class Baseline(NamedTuple):
         again what is lost, but after a lost SYN it waits for seconds."""
         losses = self.losses(outcome)
         stuck = np.maximum(np.array(self.stuck)[outcome.up.astype(int)], LEAST_NEVER)
-        return np.where(outcome.streams, np.maximum(6 * losses**2, stuck), losses)
+        never = np.where(outcome.streams, np.maximum(6 * losses**2, stuck), losses)
+        return np.minimum(never, MOST_NEVER)
 
 
 def control_units(size: int = 4, points: Sequence[int] = ()) -> list[Probe]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom  # type: ignore[import-untyped]
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.baseline import (
@@ -301,13 +302,15 @@ def later(
     up = int(outcome.up[places[0]])
     stream = outcome.unit[places[0]].ends.proto == TCP
     spread = base.spread[up]
-    centre = np.min if stream else np.median  # what a kernel sends again looks like a delay
+    alone = unhindered(outcome, base, places) if stream else np.ones(len(places))
+    # the median of the copies that no earlier packet holds up: those that it does are later
     medians = np.array(
-        [centre(column[np.isfinite(column)]) if np.isfinite(column).any() else np.nan
-         for column in excess.T]
+        [np.quantile(column[np.isfinite(column)], part / 2) if np.isfinite(column).any() else np.nan
+         for column, part in zip(excess.T, alone, strict=True)]
     )  # fmt: skip
     counts = np.isfinite(excess).sum(axis=0)
-    late = np.isfinite(medians) & (medians > least_lateness(outcome, base, up))
+    least = least_lateness(outcome, base, up)
+    late = np.isfinite(medians) & (medians > least)
     late &= counts >= (max(3, len(excess) // 2) if stream else min(2, len(excess)))
     if not late.any():
         return None
@@ -316,8 +319,9 @@ def later(
     score = lateness_score(amount, spread, len(excess), groups)
     most = max(FEW_SCORE, FEW_SCORE * len(excess) / FEW_COPIES) if few else 60.0
     score = min(score, most - math.log(groups))
-    if stream:  # the line itself may have held up all copies
-        held_up = counts * np.log1p(-unhindered(outcome, base, places))
+    if stream:  # the line itself may have held up that many copies
+        beyond = (excess > least).sum(axis=0)
+        held_up = binom.logsf(beyond - 1, counts, 1 - alone)
         score = min(score, float(-held_up[late].min()) - math.log(groups))
     return Finding(DELAY, NOWHERE, True, score, amount, int(places[np.flatnonzero(late)[0]]))
 

@@ -86,6 +86,26 @@ def test_a_bad_time_that_strikes_few_copies_is_not_a_rule() -> None:
     assert found[0].score > 11
 
 
+def test_one_early_copy_does_not_hide_the_delay_of_a_stream_but_copies_held_up_make_none() -> None:
+    unit, rng = unit_of(4, STREAM, 400 * MS), np.random.default_rng(1)
+    line = 50 * MS + rng.integers(0, 2 * MS, (24, 4))
+    late = line.copy()
+    late[:, 2] += 45 * MS
+    late[5, 2] -= 45 * MS
+    found = findings(outcome_of(unit, late), LINE)
+    assert [(one.kind, one.first) for one in found] == [("delay", 2)]
+    assert found[0].amount == pytest.approx(45 * MS, rel=0.1)
+    held_up = line.copy()
+    held_up[:9, 2:] += 200 * MS  # more copies than the line loses packets of, but not most
+    assert not [one for one in findings(outcome_of(unit, held_up), LINE) if one.kind == "delay"]
+
+
+def test_a_line_that_loses_half_of_what_it_carries_gives_shares_below_one() -> None:
+    unit = unit_of(2, STREAM)
+    lossy = LINE._replace(loss=(0.5, 0.5), stuck=(1.0, 1.0))
+    assert (lossy.never(outcome_of(unit, np.full((3, 2), 50 * MS, np.int64))) < 1).all()
+
+
 def test_losses_in_bursts_do_not_make_one_kind_of_control_the_line() -> None:
     counts = [(0, 600), (40, 1_000), (12, 600)]
     assert pooled_counts(counts, inflation=4.0)[1] == 2_200
