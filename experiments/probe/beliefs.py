@@ -178,11 +178,22 @@ class Beliefs:
         else:
             self.of_units = self.of_units + mean_over_shares(fitted)
 
+    def striking(self, new: list[tuple[Hypothesis, Rule]]) -> list[tuple[Hypothesis, Rule]]:
+        """Return those of some hypotheses, each with its rule, that strike a packet of a play of
+        the capture, or have an allowance."""
+        plays = [seen.through for seen in self.seen if seen.capture]
+        if not new or not plays:
+            return new
+        rules = [rule for _, rule in new]
+        struck = np.any([strikes(one, rules).struck.any(axis=1) for one in plays], axis=0)
+        return [one for one, some in zip(new, struck, strict=True) if some or one[0].after]
+
     def add(self, more: Iterable[Hypothesis]) -> None:
         """Take in new hypotheses, weighed by everything that was seen.
 
-        One is left out as soon as it stays more than `margin` below the best one, even if it fits
-        all outcomes that are left as well as the hypothesis that fits each of them best.
+        One that strikes no packet of the capture is left out (copies may use up an allowance
+        together); any other as soon as it stays more than `margin` below the best one, even if it
+        fits all outcomes that are left as well as the hypothesis that fits each of them best.
         """
         new: list[tuple[Hypothesis, Rule]] = []
         for one in more:
@@ -192,6 +203,7 @@ class Beliefs:
             rule = one.rule()
             if rule is not None:
                 new.append((one, rule))
+        new = self.striking(new)
         if not new:
             return
         only_drops = np.array([one.media for one, _ in new])

@@ -148,6 +148,21 @@ def test_an_effect_that_no_hypothesis_explains_leaves_none_probable() -> None:
     assert 0.1 < beliefs.explained < 0.99  # other packets are struck, too
 
 
+def test_a_rule_that_strikes_nothing_of_the_capture_explains_no_effect() -> None:
+    through = passing(call(), "4g", STREAM_PATIENCE)
+    named, idle = hypothesis({"stun": True}, "flow"), hypothesis({"ports": [7]}, "flow")
+    allowance = hypothesis({"stun": True}, "flow", after={"bytes": 9_000_000, "per": "server"})
+    other = np.array([one.ends.proto == TCP and bool(one.payload) for one in call()])
+    beliefs = Beliefs(LINE, [Effect(DROP), Effect(PARTIAL, 0.5)])
+    beliefs.observe(Seen(through, outcome_of(call(), other, 12), True))
+    beliefs.add([named, idle, allowance])
+    assert beliefs.hypotheses == [named, allowance]  # copies together may use an allowance up
+    unit = Beliefs(LINE, [Effect(DROP)])
+    unit.observe(Seen(through, outcome_of(call(), other, 12)))
+    unit.add([idle])
+    assert unit.hypotheses == [idle]
+
+
 def test_a_packet_that_meets_the_box_out_of_order_does_not_refute_a_rule() -> None:
     through = passing(call(), "4g", STREAM_PATIENCE)
     right = hypothesis({"payload": ["rtp"]}, "flow")
