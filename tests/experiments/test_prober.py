@@ -151,7 +151,7 @@ def test_an_effect_that_no_hypothesis_explains_leaves_none_probable() -> None:
 def test_a_rule_that_strikes_nothing_of_the_capture_explains_no_effect() -> None:
     through = passing(call(), "4g", STREAM_PATIENCE)
     named, idle = hypothesis({"stun": True}, "flow"), hypothesis({"ports": [7]}, "flow")
-    allowance = hypothesis({"stun": True}, "flow", after={"bytes": 9_000_000, "per": "server"})
+    allowance = hypothesis({"ports": [7]}, after='{"bytes": 9000000, "per": "server"}')
     other = np.array([one.ends.proto == TCP and bool(one.payload) for one in call()])
     beliefs = Beliefs(LINE, [Effect(DROP), Effect(PARTIAL, 0.5)])
     beliefs.observe(Seen(through, outcome_of(call(), other, 12), True))
