@@ -277,24 +277,30 @@ class Acts:
         self.is_limit = is_limit  # whether several paces have shown a limit of the rate
         self.certain = False  # whether every struck packet was lost
         self.way: bool | None = None  # the one of two directions that shows the act, upwards or not
-        self.known = list(tail.base.counts)  # (lost, sent) of packets that no rule strikes
+        self.known: list[tuple[int, int]] = []  # (lost, sent) of packets that no rule strikes
+        self.played: list[Outcome] = []
 
-    def run(self) -> tuple[dict[str, Any], dict[str, Number]]:
-        """Return the act as the policy language writes it, and its parameters with intervals."""
+    def run(self, lasts_s: float | None = None) -> tuple[dict[str, Any], dict[str, Number]]:
+        """Return the act as the policy language writes it, and its parameters with intervals.
+
+        lasts_s: how long a condemnation lasts, in s, where that is known; what was played before is
+        not played again.
+        """
         tail = self.tail
         unit, first, fast_begin = act_unit(tail, self.core)
-        rule = tail.best.rule()
+        rule = tail.best.rule(lasts_s=lasts_s)
         if rule is None:
             return {}, {}
         if tail.sought.limit and self.core[-1].ends.proto == TCP:
             return self.limit_of_stream()
-        copies = act_copies(tail.sought)
         units = [unit]
         if tail.sought.kind == PARTIAL:
             units.append(spaced_controls(self.core[-1], 8 * MS, CONTROLS))
-        outcomes = tail.prober.ask("which act, slowly and fast", units, copies,
-                                   apart=self.apart(unit))  # fmt: skip
-        outcome = outcomes[0]
+        self.played = self.played or tail.prober.ask(
+            "which act, slowly and fast", units, act_copies(tail.sought), apart=self.apart(unit)
+        )
+        self.known = list(tail.base.counts)
+        outcomes, outcome = self.played, self.played[0]
         struck = strikes(tail.through(outcome.as_sent, True), [rule]).struck[0]
         struck &= ~near_begin(tail.best, outcome, struck)
         if tail.sought.kind == DOUBLE:  # twice as many fast ones are more than the network carries

@@ -31,8 +31,8 @@ RARELY = 0.4
 #: answers on one rule of three lists by other people; what one rule more leaves of it: of pairs
 #: with a product of 0.8 or more, 28 of 31 were right in the last two lists.
 TRUSTED, FURTHER = 0.95, 0.95
-#: Share of an effect that a rule must explain.
-LEAST_EXPLAINED = 0.5
+#: Share of an effect that a rule must explain; that of a first rule, which is named even so.
+LEAST_EXPLAINED, EXPLAINS_NOTHING = 0.5, 0.02
 #: Acts after which packets never arrive, or forged answers do.
 BLOCKING = {"drop", "stall", "drop-media", *INJECTED}
 #: Acts that limit a rate, and acts after which all packets arrive.

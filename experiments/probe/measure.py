@@ -50,6 +50,7 @@ class Measure:
         if sought.kind == DROP:
             found.spared = refiner.spared()
         tail = self.tail()
+        acts: Acts | None = None
         if sought.kind == MARK:
             found.act = rough_act(sought)
         elif sought.kind != INJECT and not found.best.media:
@@ -77,6 +78,16 @@ class Measure:
             found.lasting = lasting(tail, found.core, self.watch)
             if found.lasting.seconds is not None:
                 found.parameters["lasts_s"] = found.lasting.seconds
+                if acts is not None:
+                    self.weigh_again(acts, found.lasting.seconds.value)
+
+    def weigh_again(self, acts: Acts, lasts_s: float) -> None:
+        """Measure an act again without the packets that came after the condemnation's end."""
+        found = self.found
+        act, parameters = acts.run(lasts_s)
+        if act and act.get("act") == found.act.get("act"):
+            found.act = act
+            found.parameters |= parameters
 
     def find_classes(self) -> None:
         """Find out whether packets with some code points go first in the queue of a rule."""

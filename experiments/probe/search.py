@@ -21,6 +21,7 @@ from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.expected import not_seen
 from midcall.experiments.probe.found import (
     BLOCKING,
+    EXPLAINS_NOTHING,
     LEAST_EXPLAINED,
     LIMITS,
     TRUSTED,
@@ -127,9 +128,11 @@ class Search:
         return found
 
     def is_taken(self, found: Found, finding: Finding) -> bool:
-        """Return whether a rule is named: the first one if it strikes anything, a further one if it
-        is sure."""
-        return self.is_sure(found, finding) if self.result.found else found.strikes_any
+        """Return whether a rule is named: the first one if it strikes anything and explains some of
+        the effect, a further one if it is sure."""
+        if self.result.found:
+            return self.is_sure(found, finding)
+        return found.strikes_any and found.explained > EXPLAINS_NOTHING
 
     def take_rewrites(self) -> None:
         """Take the rules that mark controls as they mark the capture."""

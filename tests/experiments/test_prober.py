@@ -92,6 +92,13 @@ def test_a_share_of_losses(tmp_path: Path) -> None:
     checked(answer, tmp_path)
 
 
+def test_losses_behind_the_end_of_a_condemnation_do_not_count() -> None:
+    answer = probed({"entropy": "0.8-"}, "loss", NOISES[0], loss=0.4, lasts_s=2.0).answer
+    about = answer["act"]["parameters"]["loss"]
+    assert answer["residual_s"] == pytest.approx(2.0, rel=0.1)
+    assert about["low"] <= 0.4 <= about["high"]
+
+
 def test_a_false_dns_answer(tmp_path: Path) -> None:
     answer = probed({"dns": ["a.example"]}, "dns-lie", NOISES[0], answer="198.18.5.5").answer
     assert answer["act"]["name"] == "dns-lie"
