@@ -180,13 +180,14 @@ class Beliefs:
 
     def striking(self, new: list[tuple[Hypothesis, Rule]]) -> list[tuple[Hypothesis, Rule]]:
         """Return those of some hypotheses, each with its rule, that strike a packet of a play of
-        the capture, or have an allowance."""
+        the capture, or would without an allowance that copies use up together."""
         plays = [seen.through for seen in self.seen if seen.capture]
         if not new or not plays:
             return new
-        rules = [rule for _, rule in new]
+        rules = [rule.model_copy(update={"after": None}) if one.allowance.get("per") == "server"
+                 else rule for one, rule in new]  # fmt: skip
         struck = np.any([strikes(one, rules).struck.any(axis=1) for one in plays], axis=0)
-        return [one for one, some in zip(new, struck, strict=True) if some or one[0].after]
+        return [one for one, some in zip(new, struck, strict=True) if some]
 
     def add(self, more: Iterable[Hypothesis]) -> None:
         """Take in new hypotheses, weighed by everything that was seen.

@@ -158,11 +158,12 @@ def test_an_effect_that_no_hypothesis_explains_leaves_none_probable() -> None:
 def test_a_rule_that_strikes_nothing_of_the_capture_explains_no_effect() -> None:
     through = passing(call(), "4g", STREAM_PATIENCE)
     named, idle = hypothesis({"stun": True}, "flow"), hypothesis({"ports": [7]}, "flow")
-    allowance = hypothesis({"ports": [7]}, after='{"bytes": 9000000, "per": "server"}')
+    large = '{"bytes": 9000000, "per": "server"}'
+    allowance, never = (hypothesis(one, after=large) for one in ({"stun": True}, {"ports": [7]}))
     other = np.array([one.ends.proto == TCP and bool(one.payload) for one in call()])
     beliefs = Beliefs(LINE, [Effect(DROP), Effect(PARTIAL, 0.5)])
     beliefs.observe(Seen(through, outcome_of(call(), other, 12), True))
-    beliefs.add([named, idle, allowance])
+    beliefs.add([named, idle, allowance, never])
     assert beliefs.hypotheses == [named, allowance]  # copies together may use an allowance up
     unit = Beliefs(LINE, [Effect(DROP)])
     unit.observe(Seen(through, outcome_of(call(), other, 12)))
