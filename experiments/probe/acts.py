@@ -278,17 +278,19 @@ class Acts:
         self.certain = False  # whether every struck packet was lost
         self.way: bool | None = None  # the one of two directions that shows the act, upwards or not
         self.known: list[tuple[int, int]] = []  # (lost, sent) of packets that no rule strikes
-        self.played: list[Outcome] = []
+        self.rule: Rule | None = None
+        self.played: dict[str, list[Outcome]] = {}  # by question
 
     def run(self, lasts_s: float | None = None) -> tuple[dict[str, Any], dict[str, Number]]:
         """Return the act as the policy language writes it, and its parameters with intervals.
 
-        lasts_s: how long a condemnation lasts, in s, where that is known; what was played before is
-        not played again.
+        lasts_s: how long a condemnation lasts, in s, where that is known. A second run weighs what
+        the first one played.
         """
         tail = self.tail
         unit, first, fast_begin = act_unit(tail, self.core)
-        rule = tail.best.rule(lasts_s=lasts_s)
+        rule = self.rule = tail.best.rule(lasts_s=lasts_s)
+        self.refuted = self.certain = False
         if rule is None:
             return {}, {}
         if tail.sought.limit and self.core[-1].ends.proto == TCP:
@@ -296,11 +298,10 @@ class Acts:
         units = [unit]
         if tail.sought.kind == PARTIAL:
             units.append(spaced_controls(self.core[-1], 8 * MS, CONTROLS))
-        self.played = self.played or tail.prober.ask(
-            "which act, slowly and fast", units, act_copies(tail.sought), apart=self.apart(unit)
-        )
+        outcomes = self.ask("which act, slowly and fast", units, act_copies(tail.sought),
+                            apart=self.apart(unit))  # fmt: skip
+        outcome = outcomes[0]
         self.known = list(tail.base.counts)
-        outcomes, outcome = self.played, self.played[0]
         struck = strikes(tail.through(outcome.as_sent, True), [rule]).struck[0]
         struck &= ~near_begin(tail.best, outcome, struck)
         if tail.sought.kind == DOUBLE:  # twice as many fast ones are more than the network carries
@@ -348,6 +349,12 @@ class Acts:
         if late:
             return self.delay(pace.late_slow)
         return self.loss_of_stream(outcome, struck & (np.arange(len(struck)) >= first))
+
+    def ask(self, question: str, units: list[Probe], copies: int, **more: Any) -> list[Outcome]:
+        """Return the outcomes of units; a question is played once."""
+        if question not in self.played:
+            self.played[question] = self.tail.prober.ask(question, units, copies, **more)
+        return self.played[question]
 
     def of_datagrams(
         self, ways: list[Measured], pace: Paces
@@ -586,21 +593,20 @@ class Acts:
         begin = last.time + 300 * MS
         for number in range(14):
             packets += sent_at(tail, last, begin + number * apart, number, "apart")
-        unit = in_order(packets)
-        rule = tail.best.rule()
+        rule = self.rule
         assert rule is not None
-        struck = strikes(tail.through(unit, True), [rule]).struck[0]
-        if self.way is not None:
-            struck &= np.array([one.up == self.way for one in unit])
         copies = 6 if tail.sought.chance > 0.999 else 14
         spaced = spaced_controls(last, apart)
         if strikes(tail.through(spaced, True), [rule]).struck[0].all():
             spaced = spaced_controls(last, apart, proto=TCP)
-        outcome, control = tail.prober.ask("how long a delay", [unit, spaced], copies)
+        outcome, control = self.ask("how long a delay", [in_order(packets), spaced], copies)
+        struck = strikes(tail.through(outcome.unit, True), [rule]).struck[0]
+        if self.way is not None:
+            struck &= outcome.up == self.way
         outcome = self.enforced(outcome, struck)
         excess = tail.base.excess(outcome)[:, struck]
         values = excess[np.isfinite(excess)] / MS
-        free = ~strikes(tail.through(spaced, True), [rule]).struck[0]
+        free = ~strikes(tail.through(control.unit, True), [rule]).struck[0]
         known = tail.base.excess(control)[:, free]
         own_values = trimmed(known[np.isfinite(known)] / MS)
         if len(own_values) > 8 and last.ends.proto != TCP:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,7 +23,7 @@ from midcall.experiments.probe.beliefs import (
 )
 from midcall.experiments.probe.fit import strikes_of_limit
 from midcall.experiments.probe.found import BLOCKING, LIMITS, Found
-from midcall.experiments.probe.line_oracle import INJECT, PARTIAL, SHARES, Effect
+from midcall.experiments.probe.line_oracle import INJECT, SHARES, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import MS
 from midcall.experiments.probe.tails import apart_for, beyond, over_limit
@@ -248,13 +247,13 @@ class Choice:
     def equal_when_exact(self, found: Found) -> list[Hypothesis]:
         """Return what no unit distinguishes from a rule now that its match is exact: a rule on all
         packets of a flow strikes the same whether it condemns the flow or not."""
-        best, word = found.best, found.act.get("act")
+        best = found.best
         if best == found.began or "one_in" in best.keys or "on_s" in found.act:
             return []
-        if word in LIMITS and not found.sought.limit:  # flows may share the rate
-            limit = Effect(PARTIAL, 0.5, 1.0, word, json.dumps(found.act))
-            return replace(self, sought=limit).indistinguishable(found, alike(best))
-        return self.indistinguishable(found, alike(best))
+        choice = self
+        if found.act.get("act") in LIMITS and not found.sought.limit:  # flows may share the rate
+            choice = replace(self, sought=Effect.of_limit(found.act))
+        return choice.indistinguishable(found, alike(best))
 
     def equal_with_others(self, found: Found, others: Sequence[Found]) -> list[Hypothesis]:
         """Return what no unit distinguishes from a rule while others are in force: packets that

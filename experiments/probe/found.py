@@ -31,8 +31,9 @@ RARELY = 0.4
 #: answers on one rule of three lists by other people; what one rule more leaves of it: of pairs
 #: with a product of 0.8 or more, 28 of 31 were right in the last two lists.
 TRUSTED, FURTHER = 0.95, 0.95
-#: Share of an effect that a rule must explain; that of a first rule, which is named even so.
-LEAST_EXPLAINED, EXPLAINS_NOTHING = 0.5, 0.02
+#: Least share of its effect that a rule must explain to be sure, and that the first rule, which may
+#: be unsure, must explain to be named.
+LEAST_EXPLAINED, LEAST_OF_FIRST = 0.5, 0.02
 #: Acts after which packets never arrive, or forged answers do.
 BLOCKING = {"drop", "stall", "drop-media", *INJECTED}
 #: Acts that limit a rate, and acts after which all packets arrive.

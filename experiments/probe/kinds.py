@@ -46,7 +46,7 @@ def effects_behind(
         limit = plays.limits[asked]
         if limit is not None:
             measured.add(json.dumps(limit.fields))
-            known = Effect(PARTIAL, 0.5, 1.0, limit.act, json.dumps(limit.fields))
+            known = Effect.of_limit(limit.fields)
             late = [Effect(DELAY, finding.amount, finding.chance)]
             return [known, *(late if finding.kind == DELAY else [])]
     result = {finding.kind: Effect(finding.kind, finding.amount, finding.chance)}
@@ -98,4 +98,4 @@ def limits_of(outcome: Outcome, base: Baseline, finding: Finding) -> Iterator[Ef
             for part in ROOMS[act]:
                 about = int(most * part) if act == "police" else float(most)
                 limit = {"act": act, "rate_kbit": float(rate), room: about}
-                yield Effect(PARTIAL, 0.5, 1.0, act, json.dumps(limit))
+                yield Effect.of_limit(limit)

@@ -44,6 +44,11 @@ class Effect(NamedTuple):
     detail: str = ""
     limit: str = ""
 
+    @classmethod
+    def of_limit(cls, act: dict[str, Any]) -> Effect:
+        """Return the effect of a limited rate, from the act as the policy language writes it."""
+        return cls(PARTIAL, 0.5, 1.0, act["act"], json.dumps(act))
+
     @property
     def act(self) -> dict[str, Any]:
         """Return the act of a limited rate, {} for other effects."""

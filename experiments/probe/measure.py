@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from midcall.experiments.probe.acts import Acts
+from midcall.experiments.probe.acts import Acts, Number
 from midcall.experiments.probe.beliefs import Hypothesis
 from midcall.experiments.probe.found import LIMITS, RARELY, Found, rough_act
 from midcall.experiments.probe.lasting import chance_of, inspected, lasting
@@ -51,6 +51,7 @@ class Measure:
             found.spared = refiner.spared()
         tail = self.tail()
         acts: Acts | None = None
+        parameters: dict[str, Number] = {}
         if sought.kind == MARK:
             found.act = rough_act(sought)
         elif sought.kind != INJECT and not found.best.media:
@@ -66,12 +67,6 @@ class Measure:
                 found.best = found.best._replace(way=way)
                 found.equal = list(dict.fromkeys(one._replace(way=way) for one in found.equal))
             found.parameters |= parameters
-            if acts.refuted:
-                found.refute("packets that the rule should strike showed no effect")
-            elif not parameters and not acts.certain and sought.kind in (DELAY, PARTIAL):
-                found.refute("which act it is could not be measured")
-        if found.act.get("act") == "shape" and not found.notes:
-            self.find_classes()
         # only many packets, close together, show these
         limited = found.act.get("act") in (*LIMITS, "reorder")
         if found.best.scope != "packet" and not found.best.media and not limited:
@@ -79,15 +74,26 @@ class Measure:
             if found.lasting.seconds is not None:
                 found.parameters["lasts_s"] = found.lasting.seconds
                 if acts is not None:
-                    self.weigh_again(acts, found.lasting.seconds.value)
+                    parameters |= self.weigh_again(acts, found.lasting.seconds.value)
+        if acts is not None and acts.refuted:
+            found.refute("packets that the rule should strike showed no effect")
+        elif acts is not None and not parameters and not acts.certain and (
+            sought.kind in (DELAY, PARTIAL)
+        ):  # fmt: skip
+            found.refute("which act it is could not be measured")
+        if found.act.get("act") == "shape" and not found.notes:
+            self.find_classes()
 
-    def weigh_again(self, acts: Acts, lasts_s: float) -> None:
-        """Measure an act again without the packets that came after the condemnation's end."""
+    def weigh_again(self, acts: Acts, lasts_s: float) -> dict[str, Number]:
+        """Measure an act again without the packets that came after the condemnation's end; returns
+        its numbers, {} where it is another act then."""
         found = self.found
         act, parameters = acts.run(lasts_s)
-        if act and act.get("act") == found.act.get("act"):
-            found.act = act
-            found.parameters |= parameters
+        if not act or act.get("act") != found.act.get("act"):
+            return {}
+        found.act = act
+        found.parameters |= parameters
+        return parameters
 
     def find_classes(self) -> None:
         """Find out whether packets with some code points go first in the queue of a rule."""

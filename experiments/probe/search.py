@@ -21,8 +21,8 @@ from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.expected import not_seen
 from midcall.experiments.probe.found import (
     BLOCKING,
-    EXPLAINS_NOTHING,
     LEAST_EXPLAINED,
+    LEAST_OF_FIRST,
     LIMITS,
     TRUSTED,
     Found,
@@ -132,7 +132,7 @@ class Search:
         the effect, a further one if it is sure."""
         if self.result.found:
             return self.is_sure(found, finding)
-        return found.strikes_any and found.explained > EXPLAINS_NOTHING
+        return found.strikes_any and found.explained > LEAST_OF_FIRST
 
     def take_rewrites(self) -> None:
         """Take the rules that mark controls as they mark the capture."""

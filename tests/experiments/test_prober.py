@@ -92,11 +92,18 @@ def test_a_share_of_losses(tmp_path: Path) -> None:
     checked(answer, tmp_path)
 
 
-def test_losses_behind_the_end_of_a_condemnation_do_not_count() -> None:
-    answer = probed({"entropy": "0.8-"}, "loss", NOISES[0], loss=0.4, lasts_s=2.0).answer
-    about = answer["act"]["parameters"]["loss"]
-    assert answer["residual_s"] == pytest.approx(2.0, rel=0.1)
-    assert about["low"] <= 0.4 <= about["high"]
+@pytest.mark.parametrize(("act", "key", "value"),
+                         [("loss", "loss", 0.4), ("delay", "delay_ms", 300.0)])  # fmt: skip
+def test_packets_behind_the_end_of_a_condemnation_do_not_count_for_its_act(
+    act: str, key: str, value: float
+) -> None:
+    probe = probed({"entropy": "0.8-"}, act, NOISES[0], lasts_s=2.0, **{key: value})
+    about = probe.answer["act"]["parameters"][key]
+    assert probe.answer["residual_s"] == pytest.approx(2.0, rel=0.1)
+    assert about["low"] <= value <= about["high"]
+    asked = [one.question for one in probe.prober.record]
+    assert asked.count("which act, slowly and fast") == 1
+    assert asked.count("how long a delay") == (act == "delay")
 
 
 def test_a_false_dns_answer(tmp_path: Path) -> None:
