@@ -90,8 +90,9 @@ add: $(READY)  ## add a capture: make add PCAP=mycall.pcap APP=whatsapp KIND=aud
 test: $(READY)  ## run the quick tests
 	@$(BIN)/python -m pytest -q -n auto -m "not slow"
 
+SLOW = slow
 test-slow: $(READY)  ## run the tests that `make test` leaves out
-	@$(BIN)/python -m pytest -q -n auto -m slow $(SLOW_FLAGS)
+	@$(BIN)/python -m pytest -q -n auto -m "$(SLOW)"
 
 test-all: test test-slow  ## run all tests
 

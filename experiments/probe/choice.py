@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -248,12 +248,10 @@ class Choice:
         """Return what no unit distinguishes from a rule now that its match is exact: a rule on all
         packets of a flow strikes the same whether it condemns the flow or not."""
         best = found.best
-        if best == found.began or "one_in" in best.keys or "on_s" in found.act:
+        limits = found.act.get("act") in LIMITS and not found.sought.limit
+        if best == found.began or "one_in" in best.keys or "on_s" in found.act or limits:
             return []
-        choice = self
-        if found.act.get("act") in LIMITS and not found.sought.limit:  # flows may share the rate
-            choice = replace(self, sought=Effect.of_limit(found.act))
-        return choice.indistinguishable(found, alike(best))
+        return self.indistinguishable(found, alike(best))
 
     def equal_with_others(self, found: Found, others: Sequence[Found]) -> list[Hypothesis]:
         """Return what no unit distinguishes from a rule while others are in force: packets that

@@ -414,6 +414,7 @@ share = st.one_of(st.just(1.0), st.floats(0, 1))
 changes = st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=3)
 
 
+@pytest.mark.longest
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_no_reader_looks_past_the_end_of_any_cut(name: str) -> None:
@@ -495,6 +496,7 @@ def test_the_whole_path_is_deaf_to_what_lies_around_damaged_packets(data: Any) -
     assert all(result == results[0] for result in results)
 
 
+@pytest.mark.longest
 @pytest.mark.slow
 @pytest.mark.skipif(PLAIN, reason="this is the run in plain Python")
 def test_plain_python_reads_no_octet_past_an_array_either() -> None:

@@ -134,6 +134,7 @@ def test_a_queue_shows_which_code_points_go_first(act: str) -> None:
         assert (named.act, named.rate_kbit, named.first) == ("prioritise", 400.0, [3, "ef"])
 
 
+@pytest.mark.longest
 @pytest.mark.slow
 def test_a_priority_queue_is_named() -> None:
     box = Policy((rule_of({"payload": ["rtp"]}, "prioritise", scope="client", rate_kbit=48,

@@ -11,7 +11,7 @@ from midcall.experiments.probe import run
 from midcall.experiments.probe.acts import act_unit
 from midcall.experiments.probe.answer import document
 from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
-from midcall.experiments.probe.beliefs import Beliefs, hypothesis
+from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
 from midcall.experiments.probe.effects import Finding, joined
 from midcall.experiments.probe.excerpts import around
 from midcall.experiments.probe.expected import without_delays
@@ -265,6 +265,25 @@ def test_a_rule_touches_its_own_flows_and_those_of_the_hosts_that_it_condemns() 
         assert touched[relay].all()
         assert touched[~relay].all() == more
         assert touched[~relay].any() == more
+
+
+def test_the_first_rule_must_explain_some_of_its_effect_and_a_further_one_half() -> None:
+    search = Search(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), call(), 1.0)
+    through = search.plays.through(search.plays.capture, False)
+    rule = hypothesis({"stun_method": ["allocate"]}, "flow")
+    beliefs = Beliefs(LINE, [Effect(DROP)])
+    whole = np.ones(len(through.unit), bool)
+    beliefs.observe(Seen(through, outcome_of(through.unit, whole, 8), True))
+    finding = Finding(DROP, through.unit[0].ends, True, 40.0, 1.0, 0)
+    found = Found(rule, 0.9, Effect(DROP), beliefs, (), finding, rule)
+    taken = []
+    for share in (0.0, 0.2, 0.6):
+        found.explained = share
+        search.result.found = []
+        first = search.is_taken(found, finding)
+        search.result.found = [found]
+        taken.append((first, search.is_taken(found, finding)))
+    assert taken == [(False, False), (True, False), (True, True)]
 
 
 def test_a_delay_that_varies_is_expected_to_vary_in_few_copies() -> None:

@@ -278,6 +278,7 @@ def test_runs_of_losses() -> None:
     assert runs(np.zeros(0, bool)) == []
 
 
+@pytest.mark.longest
 @pytest.mark.slow
 def test_a_rule_that_comes_and_goes_is_mostly_named_with_its_phases() -> None:
     rule = rule_of({"payload": ["rtp"]}, "drop", scope="packet", on_s=0.3, off_s=0.6)

@@ -49,6 +49,7 @@ def page() -> str:
     return model_card.card(made_up_data(), inference.shipped(), 1).text
 
 
+@pytest.mark.longest
 def test_an_app_of_few_groups_has_no_figure(page: str) -> None:
     assert "| line | n/a (1 group) |" in page
     assert "| skype | balanced accuracy" in page
@@ -63,6 +64,7 @@ def test_the_card_says_what_could_not_be_obtained(page: str) -> None:
     assert "could not be obtained: lost" in page
 
 
+@pytest.mark.longest
 def test_the_same_rows_give_the_same_card(page: str) -> None:
     again = model_card.card(made_up_data(), inference.shipped(), 1)
     assert again.text == page

@@ -133,6 +133,7 @@ def test_a_broken_law_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert row["counterexample"].startswith("sample-whatsapp-audio, call ")
 
 
+@pytest.mark.longest
 @pytest.mark.slow
 @pytest.mark.corpus
 def test_real_captures_of_each_group_hold_every_law(corpus: Path) -> None:
