@@ -24,6 +24,7 @@ from midcall.experiments.probe.atoms import Match
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.fit import SHARES as GRID
 from midcall.experiments.probe.fit import (
+    TOGETHER,
     agreement,
     agreement_of_shares,
     answered,
@@ -53,8 +54,6 @@ WITH_ALLOWANCE = 40
 FORGIVEN = 0.2
 #: Prior cost of a condition, a direction, an allowance, and a scope other than the flow, in nats.
 COST = {"key": 1.2, "number": 2.0, "way": 1.5, "after": 3.0, "scope": 1.0, "media": 2.5}
-#: Packets of a limited rate count as so many independent ones.
-TOGETHER = 0.25
 #: Cost of another rule that strikes some flows of the capture, in nats.
 ANOTHER = 15.0
 #: By how much a hypothesis must be able to come near the best one to be kept, in nats.

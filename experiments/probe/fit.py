@@ -61,6 +61,8 @@ NEAR = 7
 #: Packets of one direction of a stream whose end is judged, at least, and the chance that it is not
 #: as predicted.
 LEAST_STREAM, UNLIKE = 3, 0.1
+#: Datagrams of a limited rate count as so many independent ones.
+TOGETHER = 0.25
 #: Least share of the packets of a limited rate that show it: when its bucket is empty is not exact.
 EARLIER = 0.06
 #: Share of flows that receive a forged answer for no reason.
@@ -238,7 +240,8 @@ def fits_of_limit(
     delays on a line without noise. Which of the packets close together it is depends on
     microseconds, so that each has the share of those NEAR it in its flow and direction, about which
     its own, the same in all copies, varies (a beta-binomial distribution). What a stream's packets
-    show depends on what its kernels send again, so that only its end counts.
+    show depends on what its kernels send again, so that only its end counts, and that in full: what
+    is returned counts by TOGETHER.
     """
     affected, usable, other = affected_of(outcome, base, sought)
     streams = fits_of_streams(limited, outcome, affected & usable, other)
@@ -256,7 +259,7 @@ def fits_of_limit(
     gain = betaln(gone + first, count - gone + second) - betaln(first, second)
     gain = gain - gone * np.log(other) - (count - gone) * np.log(1 - other)
     gain = np.where(struck, np.maximum(gain, math.log(WRONG)), 0.0)
-    return np.asarray(gain.sum(axis=1) + streams, np.float64)
+    return np.asarray(gain.sum(axis=1) + streams / TOGETHER, np.float64)
 
 
 def fits_of_streams(limited: Bools, outcome: Outcome, late: Bools, other: Floats) -> Floats:

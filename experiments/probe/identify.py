@@ -55,13 +55,14 @@ LEAST_COVERED = 0.4
 class Identifier:
     """Identifies rules on a line. watch: how long a condemnation is watched at most, in s.
 
-    limits: limits of a rate, as JSON, which several paces have shown.
+    limits: limits of a rate, as JSON, which several paces have shown, each with the play of a
+    stream's writes at the fastest one, None for datagrams.
     """
 
     def __init__(self, plays: Plays, watch: float) -> None:
         self.plays, self.watch = plays, watch
         self.forged = False  # whether forged answers are looked into
-        self.limits: set[str] = set()
+        self.limits: dict[str, Outcome | None] = {}
 
     def identify(
         self, finding: Finding, may_limit: bool = True, apart: bool = False
@@ -157,9 +158,12 @@ class Identifier:
         Also returns the conditions of which rules are made, and the play from which they are.
         """
         sought = effects[0]
+        paced = self.limits.get(sought.limit)
+        # a queue delays each packet by its own octets, which no single delay says
         beliefs = Beliefs(
-            self.plays.base, effects, self.forged and questions_pass(self.plays.shown[0])
-        )
+            self.plays.base, effects if paced is None else effects[:1],
+            self.forged and questions_pass(self.plays.shown[0]),
+        )  # fmt: skip
         rest = [
             without_found_rules(self.plays, outcome, False, sought) for outcome in self.plays.shown
         ]
@@ -168,6 +172,8 @@ class Identifier:
         plays = [of_kind(outcome, self.plays.base, finding, apart) for outcome in rest]
         for outcome in plays:
             beliefs.observe(Seen(self.plays.through(outcome.unit, False), outcome, True))
+        if paced is not None:
+            beliefs.observe(Seen(self.plays.sent_through(paced), paced))
         main = plays[-1] if self.plays.prober.fresh_far else plays[0]
         parts: list[Match] = []
         for effect in effects:  # a delay need not show as what a limit delays

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -25,13 +24,14 @@ ROOMS = {"police": (1.0, 1.12, 1.3), "shape": (1.0,)}
 
 
 def effects_behind(
-    plays: Plays, finding: Finding, measured: set[str], may_limit: bool, apart: bool
-) -> list[Effect]:
+    plays: Plays, finding: Finding, measured: dict[str, Outcome | None], may_limit: bool,
+    apart: bool,
+) -> list[Effect]:  # fmt: skip
     """Return the kinds of effects that a rule behind a finding may have: of losses, certain
     ones and a share; a delay that the same flow shows; limits of a rate, if it may.
 
-    measured: limits of a rate that several paces show are added to it, as JSON; apart: whether the
-    effect is taken as the finding has it.
+    measured: limits of a rate that several paces show are added to it, as JSON, each with the play
+    of a stream's writes; apart: whether the effect is taken as the finding has it.
     """
     own = [one for one in plays.result.findings
            if (one.ends, one.up) == (finding.ends, finding.up)]  # fmt: skip
@@ -45,8 +45,8 @@ def effects_behind(
                                              {one.kind for one in own})  # fmt: skip
         limit = plays.limits[asked]
         if limit is not None:
-            measured.add(json.dumps(limit.fields))
             known = Effect.of_limit(limit.fields)
+            measured[known.limit] = limit.shown
             late = [Effect(DELAY, finding.amount, finding.chance)]
             return [known, *(late if finding.kind == DELAY else [])]
     result = {finding.kind: Effect(finding.kind, finding.amount, finding.chance)}

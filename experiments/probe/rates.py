@@ -82,13 +82,15 @@ class Drop(NamedTuple):
 
 class Limit(NamedTuple):
     """A limit of a rate: police or shape, kbit/s, and the bucket in octets or the wait in ms; each
-    with its standard error, which is inf where a queue was not filled and may hold more."""
+    with its standard error, which is inf where a queue was not filled and may hold more. shown: the
+    play of a stream's writes at the fastest pace, None for datagrams."""
 
     act: str
     rate: float
     room: float
     rate_error: float
     room_error: float
+    shown: Outcome | None = None
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -272,6 +274,8 @@ def measured(
     else:
         limit = policer_of(drops)
     prober.taught("no limit" if limit is None else f"{limit.act}, {limit.rate:.1f} kbit/s")
+    if limit is not None:
+        limit = limit._replace(shown=outcomes[0])
     return limit, [(pace, one) for pace, one in zip(paces, found, strict=True) if one is not None]
 
 
