@@ -53,8 +53,8 @@ MOST_SHAPES = 2
 FEW = 2
 #: Repetitions of a packet that show which kind of effect it suffers.
 MANY = 30
-#: Packets of a unit, at most.
-MOST_PACKETS = 700
+#: Packets of a unit, at most, and packets that are sent at once in a flow and its neighbours.
+MOST_PACKETS, NEIGHBOURS = 700, 12
 #: Hypotheses that a unit is chosen for.
 ALIVE = 36
 
@@ -168,12 +168,13 @@ class Choice:
         protos = (UDP, TCP) if self.sought.kind == INJECT else (UDP,)
         apart = apart_for(self.beliefs.best, apart)
         extra = beyond(self.beliefs.best, max(apart // MS, 15))
+        most = (MOST_PACKETS - len(self.core)) // NEIGHBOURS
         for proto in protos:
-            yield "other flows", scope_unit(self.core, count + extra, apart, proto=proto)
+            yield "other flows", scope_unit(self.core, min(count + extra, most), apart, proto=proto)
         if self.sought.limit:
             yield "other streams, which share a limit", sharing_unit(self.core, self.sought)
         for size in (400, 60) if self.sought.limit else (60, 14, 400):
-            more = count + extra if size == 60 else count
+            more = min(count + extra if size == 60 else count, most)
             yield "other flows, zeros", scope_unit(self.core, more, apart, plain=True, size=size)
         others = other_flows(self.unit, self.core[-1].ends)
         near = self.core[-1].ends.near
@@ -200,7 +201,9 @@ class Choice:
             yield (
                 "slowly",
                 scope_unit(
-                    tuple(one._replace(time=one.time * 3) for one in self.core), count, apart
+                    tuple(one._replace(time=one.time * 3) for one in self.core),
+                    min(count, most),
+                    apart,
                 ),
             )
 

@@ -49,6 +49,9 @@ RARELY, LEAST_REORDERED = 0.001, 25 * MS
 #: Share of copies in which a packet is overtaken that a rule delays always, and of such packets
 #: among those that are overtaken, at least.
 ALWAYS = 0.7
+#: Delay that counts, in ns, at least, beyond what a packet waits for others and DOUBT deviations of
+#: the line; trials in which that wait is found.
+LEAST_LATE, DOUBT, TRIALS = 6 * MS, 0.3, 200
 #: Pause of a flow in which a bad time of the line ends, in ns.
 BURST = 250 * MS
 #: Time in which a kernel sends again what was lost, in ns.
@@ -103,6 +106,7 @@ def findings(outcome: Outcome, base: Baseline) -> list[Finding]:
     listed = groups_of(outcome)
     groups = len(listed)
     penalty = math.log(max(len(unit), 2))
+    waits = waits_of(outcome, base)
     for ends in flows_of(unit):
         injected = injection(outcome, ends)
         if injected is not None:
@@ -112,7 +116,7 @@ def findings(outcome: Outcome, base: Baseline) -> list[Finding]:
             always_lost(outcome, base, places, penalty),
             sometimes_lost(outcome, base, places, groups),
             partly_lost(outcome, base, places, groups),
-            later(outcome, base, places, groups),
+            later(outcome, base, places, groups, waits),
             come_twice(outcome, places, groups),
             come_marked(outcome, places, groups),
             out_of_order(outcome, base, places, groups),
@@ -281,11 +285,28 @@ def loss_penalty(groups: int) -> float:
     return 2.0 + math.log(groups)
 
 
+def waits_of(outcome: Outcome, base: Baseline) -> NDArray[np.float64]:
+    """Return how long each packet waits for those before it in its direction, which it does not
+    overtake, float64[packets], in ns: the median over TRIALS with delays that vary as the line's
+    own do (normal distribution), and each packet's own time in the access network."""
+    times = np.array([one.time for one in outcome.unit], np.float64)
+    rng = np.random.default_rng(0)
+    result = np.zeros(len(times))
+    for up in (0, 1):
+        own = np.flatnonzero((outcome.up == bool(up)) & outcome.sent.any(axis=0))
+        long = np.cumsum(base.per_octet[up] * outcome.size[own])
+        queued = np.maximum.accumulate(times[own] - np.concatenate([[0.0], long])[:-1]) + long
+        ideal = times[own] + base.per_octet[up] * outcome.size[own]
+        arrivals = queued + rng.normal(0.0, base.spread[up], (TRIALS, len(own)))
+        result[own] = np.median(np.maximum.accumulate(arrivals, axis=1), axis=0) - ideal
+    return result
+
+
 def least_lateness(outcome: Outcome, base: Baseline, up: int) -> float:
     """Return the least delay that counts, in ns: packets close together wait for each other, which
     shifts their median by up to a deviation, or by the time that a long packet takes."""
     longest = int(outcome.size[outcome.up == bool(up)].max(initial=0))
-    return 6 * MS + 1.3 * base.spread[up] + base.per_octet[up] * longest
+    return LEAST_LATE + 1.3 * base.spread[up] + base.per_octet[up] * longest
 
 
 def lateness_score(amount: float, spread: float, copies: int, groups: int) -> float:
@@ -295,9 +316,10 @@ def lateness_score(amount: float, spread: float, copies: int, groups: int) -> fl
 
 
 def later(
-    outcome: Outcome, base: Baseline, places: NDArray[np.int64], groups: int
-) -> Finding | None:
-    """Return delays beyond the line's own."""
+    outcome: Outcome, base: Baseline, places: NDArray[np.int64], groups: int,
+    waits: NDArray[np.float64],
+) -> Finding | None:  # fmt: skip
+    """Return delays beyond the line's own. waits: see `waits_of`."""
     excess = base.excess(outcome)[:, places]
     up = int(outcome.up[places[0]])
     stream = outcome.unit[places[0]].ends.proto == TCP
@@ -309,7 +331,8 @@ def later(
          for column, part in zip(excess.T, alone, strict=True)]
     )  # fmt: skip
     counts = np.isfinite(excess).sum(axis=0)
-    least = least_lateness(outcome, base, up)
+    own = waits[places] + LEAST_LATE + DOUBT * spread
+    least = np.minimum(own, least_lateness(outcome, base, up))
     late = np.isfinite(medians) & (medians > least)
     late &= counts >= (max(3, len(excess) // 2) if stream else min(2, len(excess)))
     if not late.any():

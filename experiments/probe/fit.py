@@ -46,7 +46,7 @@ AGAIN_AFTER = 60 * MS
 SOON = 21 * MS
 #: Time in which a kernel sends again what was lost, in ns, and the largest chance that is assumed
 #: that the line itself holds up a packet of a stream.
-HINDERED, HELD_UP = 300 * MS, 0.6
+HINDERED, HELD_UP = 300 * MS, 0.9
 #: Share of struck packets that show no effect, where the effect is nearly certain; share of other
 #: packets that show one for no reason.
 MISS, OTHER = 0.03, 0.004
@@ -103,7 +103,8 @@ def affected_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools
             return np.nan_to_num(excess, nan=-1.0) > line, usable, other
         if sought.limit:  # what waits behind a dropped packet of a stream is late, too
             late = np.nan_to_num(excess, nan=0.0) > 25 * MS + 6 * spread
-            line_own = np.where(outcome.streams, held_up(outcome, base), losses) + OTHER
+            waits = held_up(outcome, base) if outcome.held_up is None else outcome.held_up
+            line_own = np.where(outcome.streams, waits, losses) + OTHER
             return outcome.lost | late, outcome.sent, np.minimum(line_own, HELD_UP)
         # what is late may be so by another rule
         return outcome.lost | outcome.resent, outcome.sent & ~outcome.behind, losses + OTHER

@@ -171,8 +171,10 @@ class Identifier:
             rest = [of_same_act(outcome, finding.ends) for outcome in rest]
         plays = [of_kind(outcome, self.plays.base, finding, apart) for outcome in rest]
         for outcome in plays:
+            outcome = self.plays.with_held_up(outcome, False, sought)
             beliefs.observe(Seen(self.plays.through(outcome.unit, False), outcome, True))
         if paced is not None:
+            paced = self.plays.with_held_up(paced, True, sought)
             beliefs.observe(Seen(self.plays.sent_through(paced), paced))
         main = plays[-1] if self.plays.prober.fresh_far else plays[0]
         parts: list[Match] = []
@@ -237,6 +239,7 @@ class Identifier:
             question = f"{word} ({bits:.2f} bits expected)"
             outcome = self.plays.prober.ask(question, [asked], copies)[0]
             rest = without_found_rules(self.plays, outcome, True, sought)
+            rest = self.plays.with_held_up(rest, True, sought)
             beliefs.observe(Seen(self.plays.sent_through(outcome), rest))
             seen = [*parts, *sizes_seen(beliefs, self.plays.base, rest)]
             if number % 3 == 2 and beliefs.best.after:

@@ -29,6 +29,7 @@ from midcall.experiments.probe.excerpts import (
     first_packets,
 )
 from midcall.experiments.probe.expected import Model, unexplained
+from midcall.experiments.probe.fit import affected_of
 from midcall.experiments.probe.found import BLOCKING, LIMITS, LOSSLESS, Found, Key, Result
 from midcall.experiments.probe.line_oracle import (
     DELAY,
@@ -38,6 +39,7 @@ from midcall.experiments.probe.line_oracle import (
     MARK,
     PARTIAL,
     REORDER,
+    Effect,
 )
 from midcall.experiments.probe.prober import (
     HANDSHAKE,
@@ -52,6 +54,7 @@ from midcall.experiments.probe.units import ADDED, LATER_APART, dense_unit
 from midcall.experiments.probe.unseen import unseen
 from midcall.experiments.probe.variants import CONDEMNED
 from midcall.testbed.network.link import PRESETS
+from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Ends, Probe, Sent, flows_of, in_order
 from midcall.testbed.probing.strikes import Passing, Strikes, passing, strikes
 from midcall.testbed.probing.virtual_line import FAR_LEG
@@ -403,11 +406,24 @@ class Plays:
     def expected(self, found: Found, unit: Probe, tight: bool) -> Outcome:
         """Return what a rule alone predicts of a unit: together, one that condemns a flow would
         keep others from it, although the rules found may have other scopes than those in force."""
-        key = "".join(one.model_dump_json() for one in found.rules)
+        return self.simulated(found.rules, unit, tight)
+
+    def simulated(self, rules: Sequence[Rule], unit: Probe, tight: bool) -> Outcome:
+        """Return what a unit shows on a line in virtual time under rules."""
+        key = "".join(one.model_dump_json() for one in rules)
         if key not in self.models:
-            self.models[key] = Model(self.prober, self.base, found.rules)
+            self.models[key] = Model(self.prober, self.base, rules)
         kept = not tight and unit in (self.capture, *self.own_units)
         return self.models[key].outcome(unit, tight, kept, None if tight else self.patience)
+
+    def with_held_up(self, outcome: Outcome, tight: bool, sought: Effect) -> Outcome:
+        """Return an outcome with how often the line itself makes a limit's effect on streams."""
+        if not sought.limit or not outcome.streams.any():
+            return outcome
+        bare = self.simulated((), outcome.unit, tight)
+        affected, usable, _ = affected_of(bare, self.base, sought)
+        share = ((affected & usable).sum(axis=0) + 0.5) / (usable.sum(axis=0) + 1.0)
+        return outcome._replace(held_up=share)
 
     def blocked(self, unit: Probe) -> np.ndarray[Any, Any]:
         """Return which packets of a unit a rule found so far keeps from arriving, bool[packets]."""

@@ -57,7 +57,8 @@ class Outcome(NamedTuple):
     with another one than the line gives them, -1 for others (int64[copies, packets]; None for
     none); planned: when each packet was to be sent, in ns since the begin of its copy
     (int64[copies, packets]; None where that is not known): the access network's rate keeps packets
-    apart, and other copies come between.
+    apart, and other copies come between; held_up: in which share of copies the line itself holds up
+    each packet (float64[packets]; None where that was not simulated).
     """
 
     unit: Probe
@@ -71,6 +72,7 @@ class Outcome(NamedTuple):
     overtaken: NDArray[np.bool_] | None = None
     points: NDArray[np.int64] | None = None
     planned: NDArray[np.int64] | None = None
+    held_up: NDArray[np.float64] | None = None
 
     def of(self, rows: Sequence[int] | NDArray[np.int64]) -> Outcome:
         """Return some of the copies."""
@@ -97,6 +99,7 @@ class Outcome(NamedTuple):
             overtaken=None if self.overtaken is None else self.overtaken[:, at],
             points=None if self.points is None else self.points[:, at],
             planned=None if self.planned is None else self.planned[:, at],
+            held_up=None if self.held_up is None else self.held_up[at],
         )  # fmt: skip
 
     @property

@@ -102,13 +102,21 @@ class Limit(NamedTuple):
                 "queue_ms": round(max(self.room, 1.0), 1)}  # fmt: skip
 
 
-def paced_unit(core: Sequence[Sent], up: bool, octets: int, apart: int, count: int) -> Probe:
-    """Return a trigger's packets, slowly, and behind a pause writes in one direction."""
+def written(own: bytes, octets: int, *names: object) -> bytes:
+    """Return what is written: octets of noise, or those of a payload, again and again."""
+    return (own * (octets // len(own) + 1))[:octets] if own else noise(octets, *names)
+
+
+def paced_unit(
+    core: Sequence[Sent], up: bool, octets: int, apart: int, count: int, own: bytes = b""
+) -> Probe:  # fmt: skip
+    """Return a trigger's packets, slowly, and behind a pause writes in one direction: of noise, or
+    of an own payload."""
     last = core[-1]
     packets = [one._replace(time=number * BEFORE_APART) for number, one in enumerate(core)]
     begin = packets[-1].time + REST
     packets += [
-        Sent(begin + number * apart, up, last.ends, noise(octets, "paced", number, up))
+        Sent(begin + number * apart, up, last.ends, written(own, octets, "paced", number, up))
         for number in range(count)
     ]
     return in_order(packets)
@@ -165,13 +173,14 @@ def writes_of(outcome: Outcome, base: Baseline, core: int) -> tuple[Floats, Floa
     return times, outcome.size[core:].astype(float), excess
 
 
-def single_unit(core: Sequence[Sent], up: bool) -> Probe:
-    """Return a trigger's packets and single small and large writes behind them."""
+def single_unit(core: Sequence[Sent], up: bool, own: bytes = b"") -> Probe:
+    """Return a trigger's packets and single small and large writes behind them: of noise, or of an
+    own payload."""
     last = core[-1]
     packets = [one._replace(time=number * BEFORE_APART) for number, one in enumerate(core)]
     begin = packets[-1].time + REST
     for number in range(2 * SINGLE):
-        body = noise(LARGE if number % 2 else SMALL, "single", number, up)
+        body = written(own, LARGE if number % 2 else SMALL, "single", number, up)
         packets.append(Sent(begin + number * SINGLE_APART, up, last.ends, body))
     return tuple(packets)
 
@@ -249,18 +258,25 @@ def measured(
     octets: int,
 ) -> tuple[Limit | None, list[tuple[float, Drop]]]:  # fmt: skip
     """Play single writes, and writes of `octets` at some paces (octets/s); return the limit that
-    they show, and the paces with a drop."""
-    single = prober.ask("single writes", [single_unit(core, up)], COPIES, apart=BETWEEN)[0]
-    queue = queue_rate(single, base, len(core))
-    if queue is None:
-        prober.taught("single writes are lost")
-        return None, []
-    prober.taught(f"a queue of {queue[0] / 125:.0f} kbit/s" if queue[0] else "no queue")
+    they show, and the paces with a drop. The writes are noise, or where that does not wait the
+    trigger's last payload: a rule may strike packets of its kind alone."""
+    last, own = core[-1], b""
+    for own in (b"", *([last.payload] if last.up == up and last.payload else [])):
+        single = prober.ask("single writes", [single_unit(core, up, own)], COPIES, apart=BETWEEN)[0]
+        queue = queue_rate(single, base, len(core))
+        if queue is None:
+            prober.taught("single writes are lost")
+            return None, []
+        prober.taught(f"a queue of {queue[0] / 125:.0f} kbit/s" if queue[0] else "no queue")
+        if queue[0]:
+            break
+    assert queue is not None
+    own = own if queue[0] else b""
     units = []
     for pace in paces:
         apart = int((octets + 40) / pace * 1e9)
         count = int(min(max(SECONDS * 1e9 / apart, 12), WRITES))
-        units.append(paced_unit(core, up, octets, apart, count))
+        units.append(paced_unit(core, up, octets, apart, count, own))
     whole = sum(map(ip_size, units[0])) * 8e6 / (prober.rate[up] * STREAM_SHARE)
     outcomes = prober.ask("writes at several paces", units, COPIES,
                           apart=int(max(BETWEEN, AGAIN * whole)))  # fmt: skip
