@@ -55,6 +55,8 @@ FEW = 2
 MANY = 30
 #: Packets of a unit, at most, and packets that are sent at once in a flow and its neighbours.
 MOST_PACKETS, NEIGHBOURS = 700, 12
+#: Octets of noise that follows a trigger; of large ones a limit of a rate lets few through.
+TINY, SMALL, LARGE = 14, 60, 400
 #: Hypotheses that a unit is chosen for.
 ALIVE = 36
 
@@ -173,20 +175,21 @@ class Choice:
             yield "other flows", scope_unit(self.core, min(count + extra, most), apart, proto=proto)
         if self.sought.limit:
             yield "other streams, which share a limit", sharing_unit(self.core, self.sought)
-        for size in (400, 60) if self.sought.limit else (60, 14, 400):
-            more = min(count + extra if size == 60 else count, most)
+        for size in (LARGE, SMALL) if self.sought.limit else (SMALL, TINY, LARGE):
+            more = min(count + extra if size == SMALL else count, most)
             yield "other flows, zeros", scope_unit(self.core, more, apart, plain=True, size=size)
         others = other_flows(self.unit, self.core[-1].ends)
         near = self.core[-1].ends.near
         others = [one._replace(ends=one.ends._replace(near=near)) for one in others[:48]]
         yield "flows of the capture", scope_unit(self.core, 2, apart, others)
-        yield "again and again", repeated_unit(self.core, count + extra, apart)
+        noise = LARGE if self.sought.limit else SMALL
+        yield "again and again", repeated_unit(self.core, count + extra, apart, noise)
         yield "noise before it", preceded_unit(self.core, 6, 10 * MS, count + extra)
         yield "much noise before it", preceded_unit(self.core, 30, 5 * MS, count + extra, 200)
         last = self.core[-1]
         for word, other in changed_packets(last, self.plays.points):
             changed = (*with_ends(self.core[:-1], last.ends, other.ends), other)
-            yield word, repeated_unit(changed, count + extra, apart)
+            yield word, repeated_unit(changed, count + extra, apart, noise)
         if len(self.core) > 1:
             half = self.core[: len(self.core) // 2 + 1]
             end = half[-1]

@@ -47,6 +47,8 @@ SOON = 21 * MS
 #: Time in which a kernel sends again what was lost, in ns, and the largest chance that is assumed
 #: that the line itself holds up a packet of a stream.
 HINDERED, HELD_UP = 300 * MS, 0.9
+#: Part of its wait under a limited rate by which a packet of a stream is late, at least.
+OF_WAIT = 0.5
 #: Share of struck packets that show no effect, where the effect is nearly certain; share of other
 #: packets that show one for no reason.
 MISS, OTHER = 0.03, 0.004
@@ -102,13 +104,29 @@ def affected_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools
             usable = np.isfinite(excess) & ~sent_again(outcome, spread)
             return np.nan_to_num(excess, nan=-1.0) > line, usable, other
         if sought.limit:  # what waits behind a dropped packet of a stream is late, too
-            late = np.nan_to_num(excess, nan=0.0) > 25 * MS + 6 * spread
+            least = np.maximum(25 * MS + 6 * spread, OF_WAIT * waits_in_streams(outcome, sought))
+            late = np.nan_to_num(excess, nan=0.0) > least
             waits = held_up(outcome, base) if outcome.held_up is None else outcome.held_up
             line_own = np.where(outcome.streams, waits, losses) + OTHER
             return outcome.lost | late, outcome.sent, np.minimum(line_own, HELD_UP)
         # what is late may be so by another rule
         return outcome.lost | outcome.resent, outcome.sent & ~outcome.behind, losses + OTHER
     return outcome.lost, outcome.sent & ~outcome.cut, base.never(outcome) + OTHER
+
+
+def waits_in_streams(outcome: Outcome, sought: Effect) -> Floats:
+    """Return how long the packets of each stream and direction wait under a limited rate, in ns,
+    float64[packets], 0 for datagrams: for what came before them beyond the bucket and the rate."""
+    act, unit = sought.act, outcome.as_sent
+    rate, room = act["rate_kbit"] * 125, act.get("bucket_bytes", 0.0)  # octets/s, octets
+    result, state = np.zeros(len(unit)), dict[tuple[Ends, bool], tuple[float, int]]()
+    for at in np.flatnonzero(outcome.streams & outcome.sent.any(axis=0)):
+        one = unit[at]
+        queued, before = state.get((one.ends, one.up), (0.0, one.time))
+        queued = max(queued - (one.time - before) / 1e9 * rate, 0.0) + float(outcome.size[at])
+        state[one.ends, one.up] = queued, one.time
+        result[at] = max(queued - room, 0.0) / rate * 1e9
+    return result
 
 
 def held_up(outcome: Outcome, base: Baseline) -> Floats:

@@ -137,15 +137,16 @@ def sharing_unit(trigger: Probe, sought: Effect) -> Probe:
     return scope_unit(trigger, count, apart, proto=TCP, size=size)
 
 
-def repeated_unit(trigger: Probe, count: int, apart: int) -> Probe:
-    """Return a trigger, its last packet again and again, and noise between the repetitions."""
+def repeated_unit(trigger: Probe, count: int, apart: int, size: int = 60) -> Probe:
+    """Return a trigger, its last packet again and again, and noise between the repetitions, of
+    about so many octets."""
     last = trigger[-1]
     packets = list(trigger)
     begin = last.time + PAUSE
     for number in range(count):
         packets.append(last._replace(time=begin + number * apart))
     own = point_after(last)
-    packets += carriers(last.ends, begin + apart // 4, count, apart, "between", dscp=own)
+    packets += carriers(last.ends, begin + apart // 4, count, apart, "between", size, dscp=own)
     return in_order(packets)
 
 

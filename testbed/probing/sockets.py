@@ -26,7 +26,7 @@ ABORT = 4
 #: Time after the last packet has come in which a forged answer may still come, in ns.
 SETTLE = 120_000_000
 #: Equal datagrams of one flow and direction, at most, whose losses are located.
-ALIGNED = 90
+ALIGNED = 320
 
 
 class Event(NamedTuple):
