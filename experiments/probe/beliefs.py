@@ -336,6 +336,8 @@ class Beliefs:
         for seen in self.seen:
             found = strikes(seen.through, [rule])
             mask = found.lost[0] if sought.kind in (DROP, INJECT) else found.struck[0]
+            if sought.limit and not (mask & ~seen.outcome.streams).any():
+                continue  # of a stream, writes at several paces have shown the limit
             if sought.kind == INJECT:
                 mask = np.concatenate([mask, answered(found, seen.outcome.unit, sought)[0]])
             compared = agreement_of_shares if sought.kind in SHARES else agreement

@@ -15,8 +15,11 @@ from midcall.experiments.probe.plays import Plays, place_of
 from midcall.experiments.probe.prober import MS
 from midcall.experiments.probe.units import repeated_unit
 from midcall.testbed.policy.language import Rule
-from midcall.testbed.probing.probe import Probe, in_order
+from midcall.testbed.probing.probe import Probe, Sent, in_order
 from midcall.testbed.probing.strikes import strikes
+
+#: Between two packets of a stream in different directions, in ns, at least.
+TURN = 150 * MS
 
 
 def core_of(plays: Plays, best: Hypothesis, unit: Probe, finding: Finding, forged: bool) -> Probe:
@@ -47,7 +50,7 @@ def core_of(plays: Plays, best: Hypothesis, unit: Probe, finding: Finding, forge
     needs = {"packets", "bytes", "seconds", "app", "role"} & keys.keys()
     own = in_order(other for other in unit[: at + 1] if other.ends == one.ends)
     if needs:
-        return own if "seconds" in keys else shorten_gaps(own)
+        return own if "seconds" in keys else in_turns(shorten_gaps(own))
     core: Probe = (one._replace(time=0),)
     if not one.up and one.ends.proto != TCP:
         # a NAT lets nothing in before something went out
@@ -56,6 +59,19 @@ def core_of(plays: Plays, best: Hypothesis, unit: Probe, finding: Finding, forge
     if one.ends.proto != TCP and not is_struck_again(plays, plain, core):
         return shorten_gaps(own)  # what the packet is depends on those before it
     return core
+
+
+def in_turns(core: Probe) -> Probe:
+    """Return a flow whose ends wait for each other's packets: of a stream, a packet of the other
+    direction would else meet the box before the one that it answers."""
+    packets: list[Sent] = []
+    for one in core:
+        last = packets[-1] if packets else one
+        turns = one.ends.proto == TCP and one.up != last.up
+        gap = one.time - core[len(packets) - 1].time if packets else 0
+        time = last.time + max(gap, TURN if turns else 0) if packets else one.time
+        packets.append(one._replace(time=time))
+    return tuple(packets)
 
 
 def is_struck_again(plays: Plays, rule: Rule, core: Probe) -> bool:

@@ -49,8 +49,8 @@ RARELY, LEAST_REORDERED = 0.001, 25 * MS
 #: Share of copies in which a packet is overtaken that a rule delays always, and of such packets
 #: among those that are overtaken, at least.
 ALWAYS = 0.7
-#: Delay that counts, in ns, at least, beyond what a packet waits for others and DOUBT deviations of
-#: the line; trials in which that wait is found.
+#: Delay that counts, in ns, at least; deviations of the line that count where it is known how long
+#: packets wait for each other; trials in which that is found.
 LEAST_LATE, DOUBT, TRIALS = 6 * MS, 0.3, 200
 #: Pause of a flow in which a bad time of the line ends, in ns.
 BURST = 250 * MS
@@ -302,11 +302,14 @@ def waits_of(outcome: Outcome, base: Baseline) -> NDArray[np.float64]:
     return result
 
 
-def least_lateness(outcome: Outcome, base: Baseline, up: int) -> float:
+def least_lateness(
+    outcome: Outcome, base: Baseline, up: int, doubt: float = 1.3
+) -> float:  # fmt: skip
     """Return the least delay that counts, in ns: packets close together wait for each other, which
-    shifts their median by up to a deviation, or by the time that a long packet takes."""
+    shifts their median by up to a deviation, or by the time that a long packet takes. doubt: how
+    many deviations count for that; fewer where the wait itself is known."""
     longest = int(outcome.size[outcome.up == bool(up)].max(initial=0))
-    return LEAST_LATE + 1.3 * base.spread[up] + base.per_octet[up] * longest
+    return LEAST_LATE + doubt * base.spread[up] + base.per_octet[up] * longest
 
 
 def lateness_score(amount: float, spread: float, copies: int, groups: int) -> float:
@@ -331,7 +334,7 @@ def later(
          for column, part in zip(excess.T, alone, strict=True)]
     )  # fmt: skip
     counts = np.isfinite(excess).sum(axis=0)
-    own = waits[places] + LEAST_LATE + DOUBT * spread
+    own = waits[places] + least_lateness(outcome, base, up, DOUBT)
     least = np.minimum(own, least_lateness(outcome, base, up))
     late = np.isfinite(medians) & (medians > least)
     late &= counts >= (max(3, len(excess) // 2) if stream else min(2, len(excess)))

@@ -11,7 +11,7 @@ from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.effects import SHOWN, Finding, findings
 from midcall.experiments.probe.fit import affected_of
-from midcall.experiments.probe.line_oracle import DROP, INJECT, PARTIAL, SHARES, Effect
+from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, PARTIAL, SHARES, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import Outcome
 from midcall.testbed.probing.probe import Ends
@@ -33,14 +33,19 @@ def without_found_rules(plays: Plays, outcome: Outcome, tight: bool, sought: Eff
     return rest._replace(delay=np.where(decided & ~shows, -2, rest.delay))
 
 
-def of_kind(outcome: Outcome, base: Baseline, finding: Finding, apart: bool = False) -> Outcome:
+def of_kind(
+    outcome: Outcome, base: Baseline, finding: Finding, apart: bool = False, limits: bool = False
+) -> Outcome:  # fmt: skip
     """Return an outcome without the groups that show other kinds of effects alone: of other
     rules. Packets that are late are not dropped.
 
-    apart: whether a share of losses and packets that never arrive are different kinds.
+    apart: whether a share of losses and packets that never arrive are different kinds; limits:
+    whether the rule limits a rate, which makes losses and delays.
     """
     losses = (DROP, PARTIAL, INJECT)
     same = losses if finding.kind in losses and not apart else (finding.kind,)
+    if limits:
+        same = (DROP, PARTIAL, DELAY)
     kinds: dict[tuple[Ends, bool], set[str]] = {}
     for one in findings(outcome, base):
         if one.score > SHOWN:

@@ -169,7 +169,8 @@ class Identifier:
         ]
         if finding.kind == INJECT:
             rest = [of_same_act(outcome, finding.ends) for outcome in rest]
-        plays = [of_kind(outcome, self.plays.base, finding, apart) for outcome in rest]
+        plays = [of_kind(outcome, self.plays.base, finding, apart, paced is not None)
+                 for outcome in rest]  # fmt: skip
         for outcome in plays:
             outcome = self.plays.with_held_up(outcome, False, sought)
             beliefs.observe(Seen(self.plays.through(outcome.unit, False), outcome, True))

@@ -143,7 +143,7 @@ def first_drop(outcome: Outcome, base: Baseline, core: int, rate: float = 0.0) -
     if len(together) < TOGETHER:
         return None
     at = int(np.sort(first)[-2])
-    wait = float(np.quantile(before[together, at], 0.25))
+    wait = float(np.quantile(before[together, np.minimum(first[together], at)], 0.25))
     rates = [queued_rate(times[:at], sizes[:at], excess[copy, :at]) for copy in together]
     return Drop(
         float(sizes[:at].sum()), float(sizes[at]), float(times[at] - times[0]) / 1e9, wait,
@@ -192,6 +192,10 @@ def queue_rate(outcome: Outcome, base: Baseline, core: int) -> tuple[float, floa
     if not excess.size:
         return None
     large = sizes > sizes.mean()
+    usual_of = np.where(large, np.median(excess[:, large]), np.median(excess[:, ~large]))
+    waits = np.median(excess, axis=0) > usual_of + SENT_AGAIN  # for the trigger's own packets
+    begin = min(int(waits.argmin()), len(sizes) // 2)
+    sizes, large, excess = sizes[begin:], large[begin:], excess[:, begin:]
     low, high = excess[:, ~large], excess[:, large]
     usual = float(np.median(high[np.isfinite(high)])) if np.isfinite(high).any() else 0.0
     gone = int((excess > usual + SENT_AGAIN + 4 * max(base.spread)).sum())
