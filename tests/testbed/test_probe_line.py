@@ -78,9 +78,10 @@ def test_noise_loses_about_its_share() -> None:
     assert 120 < lost < 290
 
 
-def test_of_equal_datagrams_the_lost_one_is_located() -> None:
+@pytest.mark.parametrize("count", [40, 240])
+def test_of_equal_datagrams_the_lost_one_is_located(count: int) -> None:
     line = VirtualSockets(EMPTY, noise=Noise(loss=0.15), seed=5)
-    plan = tuple(one._replace(up=True) for one in voice(40, bytes(50)))
+    plan = tuple(one._replace(up=True) for one in voice(count, bytes(50)))
     played = play(line, plan, 500 * MS)
     delays = [played.delay(at) for at in range(len(plan)) if played.arrived[at] >= 0]
     assert 0 < len(delays) < len(plan)

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The prober: limits of the rate of streams, delays of packets that are far apart, and units that
+fit into a play."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from midcall.captures.packets.numbers import TCP, UDP
+from midcall.experiments.localise.messages import client_hello, noise
+from midcall.experiments.probe import run
+from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
+from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
+from midcall.experiments.probe.choice import Choice, is_playable
+from midcall.experiments.probe.cores import TURN, in_turns
+from midcall.experiments.probe.effects import Finding, findings, joined, waits_of
+from midcall.experiments.probe.evidence import of_kind
+from midcall.experiments.probe.fit import affected_of, waits_in_streams
+from midcall.experiments.probe.found import Result
+from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
+from midcall.experiments.probe.plays import Plays
+from midcall.experiments.probe.prober import Outcome, Prober
+from midcall.experiments.probe.rates import stream_limit
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import EMPTY, Policy
+from midcall.testbed.probing.probe import Ends, Probe, Sent, in_order, ip_size
+from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
+
+MS = 1_000_000
+NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
+STREAM, FLOW = Ends(TCP, NEAR, 40_001, FAR, 443), Ends(UDP, NEAR, 40_000, FAR, 4_000)
+LINE = Baseline((0.02, 0.02), (5e7, 5e7), (0.0, 0.0), (1e7, 1e7), ((20, 1000), (20, 1000)))
+#: A queue of 64 kbit/s, 8 octets per ms.
+QUEUE = {"act": "shape", "rate_kbit": 64.0, "queue_ms": 500.0}
+RECORD = b"\x17\x03\x03\x00\x80" + noise(128, "record")
+
+
+def rule_of(match: dict[str, Any], act: str, **more: Any) -> Rule:
+    return Rule.model_validate(
+        {"name": "r", "match": match, "act": act, "grade": "C", "source": "test", **more}
+    )
+
+
+def line_of(rule: Rule, noise_: Noise) -> tuple[Prober, Baseline]:
+    """Return a prober of a line with one rule, and what the line does by itself."""
+    prober = Prober(VirtualSockets(Policy((rule,)), "4g", 5, noise_), "4g", 5)
+    return prober, baseline_of(prober, [joined([one])
+                                        for one in prober.ask("", control_units(), 4)])  # fmt: skip
+
+
+def outcome_of(unit: Probe, delay: np.ndarray[Any, Any]) -> Outcome:
+    none: list[list[Any]] = [[] for _ in delay]
+    return Outcome(unit, delay.astype(np.int64), np.array([ip_size(one) for one in unit]),
+                   np.array([one.up for one in unit]), none, none)  # fmt: skip
+
+
+def writes(count: int, gap: int, size: int = 60) -> Probe:
+    return tuple(Sent(n * gap, True, STREAM, noise(size, n)) for n in range(count))
+
+
+@pytest.mark.parametrize(("gap", "shows"), [(400 * MS, True), (0, False)])
+def test_a_small_delay_shows_where_packets_do_not_wait_for_each_other(
+    gap: int, shows: bool
+) -> None:
+    unit = tuple(Sent(n * gap, True, FLOW, noise(60, n)) for n in range(8))
+    own = np.random.default_rng(3).normal(50 * MS, 10 * MS, (48, 8))
+    if not gap:
+        own = np.maximum.accumulate(own, axis=1)  # none overtakes another
+    kinds = {one.kind for one in findings(outcome_of(unit, own), LINE) if one.score > 11}
+    assert DELAY not in kinds
+    late = own + 17 * MS if gap else own
+    kinds = {one.kind for one in findings(outcome_of(unit, late), LINE) if one.score > 11}
+    assert (DELAY in kinds) == shows
+
+
+def test_packets_wait_for_those_before_them() -> None:
+    unit = tuple(Sent(at, True, FLOW, bytes(100)) for at in (0, 0, 0, 0, 500 * MS))
+    outcome = outcome_of(unit, np.full((8, 5), 50 * MS))
+    waits = waits_of(outcome, LINE)
+    assert abs(waits[0]) < 2 * MS
+    assert waits[3] > 8 * MS > waits[1] > 3 * MS  # 0.56 and 1.03 deviations, of order statistics
+    assert abs(waits[4]) < 2 * MS
+    slow = waits_of(outcome, LINE._replace(per_octet=(0.0, 1e5), spread=(1.0, 1.0)))
+    assert np.round(slow / (128 * 1e5), 2).tolist() == [0, 1, 2, 3, 0]
+
+
+@pytest.mark.parametrize("kind", [DROP, PARTIAL, DELAY])
+@pytest.mark.parametrize("length", [1, 2, 9])
+def test_units_with_neighbouring_flows_can_be_played(kind: str, length: int) -> None:
+    core = tuple(Sent(n * MS, True, FLOW, noise(60, n)) for n in range(length))
+    plays = Plays(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), core, Result())
+    sought = Effect(kind, 0.5)
+    beliefs = Beliefs(LINE, [sought])
+    beliefs.add([hypothesis({"bytes": "900-"}, "flow"), hypothesis({"protocol": "udp"}, "server")])
+    units = list(Choice(plays, beliefs, core, core, sought).units())
+    asked = [one for word, one in units if word.startswith(("other flows", "slowly"))]
+    assert len(asked) >= 4
+    assert all(is_playable(one) for one in asked)
+
+
+def test_a_stream_waits_under_a_limit_for_what_came_before() -> None:
+    unit = writes(4, 10 * MS, 360)  # of 400 IP octets: 50 ms each
+    outcome = outcome_of(unit, np.full((2, 4), 50 * MS))
+    waits = waits_in_streams(outcome, Effect.of_limit(QUEUE))
+    assert np.round(waits / MS).tolist() == [50, 90, 130, 170]
+    policer = {"act": "police", "rate_kbit": 64.0, "bucket_bytes": 800}
+    waits = waits_in_streams(outcome, Effect.of_limit(policer))
+    assert np.round(waits / MS).tolist() == [0, 0, 30, 70]
+
+
+def test_the_line_itself_holds_up_a_stream_as_simulated() -> None:
+    unit = writes(3, 10 * MS)
+    outcome = outcome_of(unit, np.full((2, 3), 50 * MS))._replace(
+        held_up=np.array([0.1, 0.2, 0.7])
+    )  # fmt: skip
+    other = affected_of(outcome, LINE, Effect.of_limit(QUEUE))[2]
+    assert other == pytest.approx([0.104, 0.204, 0.704])
+    assert outcome.part([2]).held_up == pytest.approx([0.7])
+    plays = Plays(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), unit, Result())
+    plays.base = LINE._replace(loss=(0.2, 0.2))
+    dense = outcome_of(writes(40, 4 * MS), np.full((2, 40), 50 * MS))
+    known = plays.with_held_up(dense, True, Effect.of_limit(QUEUE)).held_up
+    assert known is not None
+    assert known[-1] > 0.3
+    assert plays.with_held_up(dense, True, Effect(DROP)).held_up is None
+
+
+@pytest.mark.parametrize("limits", [False, True])
+def test_a_limit_of_a_rate_delays_other_streams_than_those_that_it_drops(limits: bool) -> None:
+    other = STREAM._replace(near_port=40_005)
+    unit = (*writes(20, 20 * MS),
+            *(one._replace(ends=other) for one in writes(20, 20 * MS)))  # fmt: skip
+    delay = np.full((24, 40), 50 * MS)
+    delay[:, :20] = -1
+    delay[:, 20:] += 400 * MS
+    line = LINE._replace(loss=(0.001, 0.001), spread=(1e6, 1e6))
+    outcome = outcome_of(unit, delay)
+    drop = Finding(DROP, STREAM, True, 40.0, 1.0, 0)
+    kept = of_kind(outcome, line, drop, limits=limits)
+    assert (kept.delay[:, 20:] == 450 * MS).all() == limits
+
+
+def test_a_limit_of_a_stream_explains_no_datagrams() -> None:
+    unit = in_order([*writes(4, 20 * MS), Sent(5, True, FLOW, bytes(50))])
+    plays = Plays(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), unit, Result())
+    delay = np.full((8, 5), 50 * MS)
+    delay[:, [one.ends == FLOW for one in unit]] += 300 * MS
+    beliefs = Beliefs(LINE, [Effect.of_limit(QUEUE)])
+    beliefs.add([hypothesis({"protocol": "tcp"}, "flow")])
+    beliefs.observe(Seen(plays.through(unit, False), outcome_of(unit, delay), True))
+    assert beliefs.explained == 1.0
+
+
+def test_the_ends_of_a_stream_wait_for_each_other() -> None:
+    core = tuple(Sent(n * MS, up, STREAM, b"x") for n, up in enumerate((True, True, False, True)))
+    gaps = np.diff([one.time for one in in_turns(core)])
+    assert gaps.tolist() == [MS, TURN, TURN]
+    datagrams = tuple(one._replace(ends=FLOW) for one in core)
+    assert in_turns(datagrams) == datagrams
+
+
+@pytest.mark.parametrize("kind", [["tls"], ["http"]])
+def test_a_limit_of_a_kind_of_packets_is_measured_with_the_own_payload(kind: list[str]) -> None:
+    rule = rule_of({"payload": kind, "direction": "up"}, "shape", scope="packet",
+                   rate_kbit=64.0, queue_ms=300.0)  # fmt: skip
+    prober, base = line_of(rule, Noise(loss=0.005, jitter_ms=3))
+    core = (Sent(0, True, STREAM, client_hello("a.example")), Sent(MS, True, STREAM, RECORD))
+    limit = stream_limit(prober, base, core, True)
+    assert (limit is not None) == (kind == ["tls"])
+    assert limit is None or limit.rate == pytest.approx(64, rel=0.15)
+    assert limit is None or limit.shown is not None
+
+
+def test_a_slow_queue_is_measured_behind_the_packets_that_bring_it_about() -> None:
+    rule = rule_of({"protocol": "tcp"}, "shape", rate_kbit=24.0, queue_ms=2000.0)
+    prober, base = line_of(rule, Noise())
+    core = tuple(Sent(n * MS, True, STREAM, noise(1200, n)) for n in range(8))
+    limit = stream_limit(prober, base, core, True)
+    assert limit is not None
+    assert limit.act == "shape"
+    assert limit.rate == pytest.approx(24, rel=0.1)
+    assert np.isfinite(limit.room)
+
+
+@pytest.mark.slow
+def test_the_shaper_of_a_stream_of_few_packets_is_named() -> None:
+    server = Ends(TCP, NEAR, 40_003, bytes([198, 19, 0, 30]), 443)
+    web = [Sent(100 * MS, True, server, client_hello("call.b.example")),
+           Sent(160 * MS, False, server, b"\x16\x03\x03" + noise(1085, "answer"))]  # fmt: skip
+    web += [Sent((700 + 400 * n) * MS, True, server, RECORD + noise(n, "end")) for n in range(8)]
+    voice = [Sent(n * 60 * MS, n % 2 == 0, FLOW, noise(160, n)) for n in range(60)]
+    rule = rule_of({"payload": ["tls-hello"]}, "shape", rate_kbit=100.0, queue_ms=400.0)
+    played = run.against(Policy((rule,)), in_order([*web, *voice]), "adsl", 7, Noise(loss=0.03))
+    [found] = played.result.found
+    assert (found.rule.act, found.rule.way) == ("shape", None)
+    assert found.rule.rate_kbit == pytest.approx(100, rel=0.1)
