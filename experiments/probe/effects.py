@@ -116,6 +116,7 @@ def findings(outcome: Outcome, base: Baseline) -> list[Finding]:
             always_lost(outcome, base, places, penalty),
             sometimes_lost(outcome, base, places, groups),
             partly_lost(outcome, base, places, groups),
+            one_partly_lost(outcome, base, places, groups),
             later(outcome, base, places, groups, waits),
             come_twice(outcome, places, groups),
             come_marked(outcome, places, groups),
@@ -278,6 +279,25 @@ def partly_lost(
     # losses of a stream come in runs, and may begin late in a flow: the share from the first on
     first = int(np.flatnonzero(lost.any(axis=0))[0])
     return Finding(PARTIAL, NOWHERE, True, score, (seen - share) / (1 - share), int(places[first]))
+
+
+def one_partly_lost(
+    outcome: Outcome, base: Baseline, places: NDArray[np.int64], groups: int
+) -> Finding | None:
+    """Return the datagram of which the largest share of copies is lost, beyond the line's own: of a
+    rule on few packets of a flow. Each packet of the group pays for being chosen."""
+    if outcome.unit[places[0]].ends.proto == TCP:
+        return None
+    sent, lost = outcome.sent[:, places], outcome.lost[:, places]
+    count, gone = sent.sum(axis=0), (lost & sent).sum(axis=0)
+    most = int((gone / np.maximum(count, 1)).argmax())
+    known, share = base.counts[int(outcome.up[places[0]])], float(base.losses(outcome)[places[0]])
+    if not count[most] or not known[1]:
+        return None
+    score = more_than(int(gone[most]), int(count[most]), *known)
+    score -= loss_penalty(groups) + math.log(len(places))
+    amount = (float(gone[most] / count[most]) - share) / (1 - share)
+    return Finding(PARTIAL, NOWHERE, True, score, amount, int(places[most]))
 
 
 def loss_penalty(groups: int) -> float:

@@ -103,6 +103,11 @@ class Found:
         return self.best._replace(match=match, way=None).rule()
 
     @property
+    def equal_matches(self) -> list[Hypothesis]:
+        """Return what no unit distinguishes from it and has the same match."""
+        return [one for one in self.equal if one.match == self.best.match]
+
+    @property
     def rules(self) -> list[Rule]:
         """Return the rule, behind rules that let pass what it spares."""
         before = []

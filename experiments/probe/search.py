@@ -41,7 +41,7 @@ from midcall.testbed.probing.strikes import strikes
 #: Effects that are looked into, at most.
 MOST_TRIES = 7
 #: Conditions whose values are lists that a rule has as a whole.
-LISTS = ("addresses", "dns", "name")
+LISTS = ("addresses", "dns", "name", "payload")
 #: Probability from which a further rule is named at once: its scope may be in doubt.
 LEAST_SURE = 0.3
 #: Probability of a rule that was identified again, and what it explains, as a share of those
@@ -288,6 +288,9 @@ class Search:
                 if known is not found:
                     both = list(dict.fromkeys([*known.best.keys[key], *values]))
                     match = json.dumps(known.best.keys | {key: both}, sort_keys=True)
+                    of_both = {one._replace(match="") for one in known.equal_matches}
+                    of_both &= {one._replace(match="") for one in found.equal_matches}
+                    known.equal = [one._replace(match=match) for one in sorted(of_both, key=str)]
                     known.best = known.best._replace(match=match)
                     known.probability = min(known.probability, found.probability)
                     self.result.found.remove(found)

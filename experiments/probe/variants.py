@@ -32,9 +32,10 @@ def alike(best: Hypothesis) -> Iterator[Hypothesis]:
         after = json.dumps(best.allowance | {"per": best.scope})
         yield from (best._replace(scope=scope, after=after) for scope in ("packet", "flow"))
     rest = {key: value for key, value in best.keys.items() if key != "payload"}
-    if best.scope == "packet" and rest and not broken(rest) and not best.media:
-        yield best._replace(match=json.dumps(rest, sort_keys=True), scope="flow", media=True)
-        if best.keys.get("payload") == ["rtp"]:
+    if best.scope == "packet" and not best.media:
+        if rest and not broken(rest):
+            yield best._replace(match=json.dumps(rest, sort_keys=True), scope="flow", media=True)
+        if "payload" in best.keys:
             yield best._replace(scope="flow", media=True)
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The prober: limits of the rate of streams, delays of packets that are far apart, and units that
-fit into a play."""
+"""The prober: limits of the rate of streams, delays of packets that are far apart, losses of few
+packets, and units that fit into a play."""
 
 from __future__ import annotations
 
@@ -85,6 +85,16 @@ def test_packets_wait_for_those_before_them() -> None:
     assert abs(waits[4]) < 2 * MS
     slow = waits_of(outcome, LINE._replace(per_octet=(0.0, 1e5), spread=(1.0, 1.0)))
     assert np.round(slow / (128 * 1e5), 2).tolist() == [0, 1, 2, 3, 0]
+
+
+@pytest.mark.parametrize(("lost", "shows"), [(18, True), (6, False)])
+def test_a_loss_of_one_datagram_of_many_shows(lost: int, shows: bool) -> None:
+    unit = tuple(Sent(n * 20 * MS, True, FLOW, noise(60, n)) for n in range(60))
+    delay = np.full((48, 60), 50 * MS)
+    delay[np.random.default_rng(2).random(delay.shape) < 0.02] = -1
+    delay[:lost, 7] = -1
+    found = [one for one in findings(outcome_of(unit, delay), LINE) if one.score > 11]
+    assert [(one.kind, one.first) for one in found] == ([(PARTIAL, 7)] if shows else [])
 
 
 @pytest.mark.parametrize("kind", [DROP, PARTIAL, DELAY])
