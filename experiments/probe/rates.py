@@ -257,6 +257,19 @@ def shaper_of(drops: Sequence[Drop], rate: float, error: float, longest: float) 
     return Limit("shape", rate / 125, wait / MS, error / 125, doubt / MS + 1)
 
 
+def single_writes(
+    prober: Prober, base: Baseline, core: Sequence[Sent], up: bool, own: bytes
+) -> tuple[float, float] | None:  # fmt: skip
+    """Play single writes, and return the queue that they show; see `single_unit`, `queue_rate`."""
+    single = prober.ask("single writes", [single_unit(core, up, own)], COPIES, apart=BETWEEN)[0]
+    queue = queue_rate(single, base, len(core))
+    if queue is None:
+        prober.taught("single writes are lost")
+    else:
+        prober.taught(f"a queue of {queue[0] / 125:.0f} kbit/s" if queue[0] else "no queue")
+    return queue
+
+
 def measured(
     prober: Prober, base: Baseline, core: Sequence[Sent], up: bool, paces: Sequence[float],
     octets: int,
@@ -264,18 +277,14 @@ def measured(
     """Play single writes, and writes of `octets` at some paces (octets/s); return the limit that
     they show, and the paces with a drop. The writes are noise, or where that does not wait the
     trigger's last payload: a rule may strike packets of its kind alone."""
-    last, own = core[-1], b""
-    for own in (b"", *([last.payload] if last.up == up and last.payload else [])):
-        single = prober.ask("single writes", [single_unit(core, up, own)], COPIES, apart=BETWEEN)[0]
-        queue = queue_rate(single, base, len(core))
-        if queue is None:
-            prober.taught("single writes are lost")
-            return None, []
-        prober.taught(f"a queue of {queue[0] / 125:.0f} kbit/s" if queue[0] else "no queue")
-        if queue[0]:
-            break
-    assert queue is not None
-    own = own if queue[0] else b""
+    last = core[-1]
+    queue, own = single_writes(prober, base, core, up, b""), b""
+    if queue is None:
+        return None, []
+    if not queue[0] and last.up == up and last.payload:
+        other = single_writes(prober, base, core, up, last.payload)
+        if other is not None and other[0]:
+            queue, own = other, last.payload
     units = []
     for pace in paces:
         apart = int((octets + 40) / pace * 1e9)
