@@ -226,6 +226,7 @@ def test_a_share_of_datagrams_that_come_twice_is_named() -> None:
     assert share["low"] <= 0.4 <= share["high"]
 
 
+@pytest.mark.longest
 @pytest.mark.slow
 def test_an_effect_behind_the_first_packets_of_a_long_capture_is_found() -> None:
     call = probe_of(scene("0.0 > udp relay:3478/40001 noise 160 x260 0.02\n"))
