@@ -28,6 +28,7 @@ from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import MS
 from midcall.experiments.probe.tails import apart_for, beyond, over_limit
 from midcall.experiments.probe.units import (
+    MOST_PACKETS,
     carriers,
     changed_packets,
     other_flows,
@@ -53,8 +54,6 @@ MOST_SHAPES = 2
 FEW = 2
 #: Repetitions of a packet that show which kind of effect it suffers.
 MANY = 30
-#: Packets of a unit, at most, and packets that are sent at once in a flow and its neighbours.
-MOST_PACKETS, NEIGHBOURS = 700, 12
 #: Octets of noise that follows a trigger; of large ones a limit of a rate lets few through.
 TINY, SMALL, LARGE = 14, 60, 400
 #: Hypotheses that a unit is chosen for.
@@ -170,13 +169,12 @@ class Choice:
         protos = (UDP, TCP) if self.sought.kind == INJECT else (UDP,)
         apart = apart_for(self.beliefs.best, apart)
         extra = beyond(self.beliefs.best, max(apart // MS, 15))
-        most = (MOST_PACKETS - len(self.core)) // NEIGHBOURS
         for proto in protos:
-            yield "other flows", scope_unit(self.core, min(count + extra, most), apart, proto=proto)
+            yield "other flows", scope_unit(self.core, count + extra, apart, proto=proto)
         if self.sought.limit:
             yield "other streams, which share a limit", sharing_unit(self.core, self.sought)
         for size in (LARGE, SMALL) if self.sought.limit else (SMALL, TINY, LARGE):
-            more = min(count + extra if size == SMALL else count, most)
+            more = count + extra if size == SMALL else count
             yield "other flows, zeros", scope_unit(self.core, more, apart, plain=True, size=size)
         others = other_flows(self.unit, self.core[-1].ends)
         near = self.core[-1].ends.near
@@ -200,13 +198,12 @@ class Choice:
             ):  # fmt: skip
                 fill = carriers(end.ends, end.time + pause * MS, many_, pause * MS, words, size)
                 yield words, in_order([*half, *fill])
-            yield "the last packet alone", repeated_unit(self.core[-1:], count + extra, apart)
+            alone = repeated_unit(self.core[-1:], count + extra, apart, noise)
+            yield "the last packet alone", alone
             yield (
                 "slowly",
                 scope_unit(
-                    tuple(one._replace(time=one.time * 3) for one in self.core),
-                    min(count, most),
-                    apart,
+                    tuple(one._replace(time=one.time * 3) for one in self.core), count, apart
                 ),
             )
 

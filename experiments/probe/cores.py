@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from midcall.captures.packets.numbers import TCP
@@ -15,7 +17,7 @@ from midcall.experiments.probe.plays import Plays, place_of
 from midcall.experiments.probe.prober import MS
 from midcall.experiments.probe.units import repeated_unit
 from midcall.testbed.policy.language import Rule
-from midcall.testbed.probing.probe import Probe, Sent, in_order
+from midcall.testbed.probing.probe import Probe, in_order
 from midcall.testbed.probing.strikes import strikes
 
 #: Between two packets of a stream in different directions, in ns, at least.
@@ -64,13 +66,11 @@ def core_of(plays: Plays, best: Hypothesis, unit: Probe, finding: Finding, forge
 def in_turns(core: Probe) -> Probe:
     """Return a flow whose ends wait for each other's packets: of a stream, a packet of the other
     direction would else meet the box before the one that it answers."""
-    packets: list[Sent] = []
-    for one in core:
-        last = packets[-1] if packets else one
-        turns = one.ends.proto == TCP and one.up != last.up
-        gap = one.time - core[len(packets) - 1].time if packets else 0
-        time = last.time + max(gap, TURN if turns else 0) if packets else one.time
-        packets.append(one._replace(time=time))
+    packets = list(core[:1])
+    for before, one in pairwise(core):
+        turns = one.ends.proto == TCP and one.up != before.up
+        gap = max(one.time - before.time, TURN if turns else 0)
+        packets.append(one._replace(time=packets[-1].time + gap))
     return tuple(packets)
 
 

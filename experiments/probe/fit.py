@@ -106,8 +106,8 @@ def affected_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools
         if sought.limit:  # what waits behind a dropped packet of a stream is late, too
             least = np.maximum(25 * MS + 6 * spread, OF_WAIT * waits_in_streams(outcome, sought))
             late = np.nan_to_num(excess, nan=0.0) > least
-            waits = held_up(outcome, base) if outcome.held_up is None else outcome.held_up
-            line_own = np.where(outcome.streams, waits, losses) + OTHER
+            of_streams = held_up(outcome, base) if outcome.held_up is None else outcome.held_up
+            line_own = np.where(outcome.streams, of_streams, losses) + OTHER
             return outcome.lost | late, outcome.sent, np.minimum(line_own, HELD_UP)
         # what is late may be so by another rule
         return outcome.lost | outcome.resent, outcome.sent & ~outcome.behind, losses + OTHER

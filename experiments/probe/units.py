@@ -26,6 +26,8 @@ from midcall.testbed.probing.probe import Ends, Probe, Sent, flows_of, in_order
 from midcall.testbed.probing.quic_initial import quic_initial
 from midcall.testbed.probing.virtual_line import DATAGRAM
 
+#: Packets of a unit, at most.
+MOST_PACKETS = 700
 #: Between a trigger and what follows it, in ns.
 PAUSE = 120 * MS
 #: Of streams that share a limited rate: the share of it that each one has, and packets at most.
@@ -111,13 +113,17 @@ def scope_unit(
 ) -> Probe:  # fmt: skip
     """Return a trigger and what follows it in its own flow and in neighbouring ones.
 
+    count: pairs of packets of each flow; fewer where a unit would have more than MOST_PACKETS.
     more: packets of the same subscriber that also follow, of flows of the capture.
     """
     last = trigger[-1]
     begin = last.time + PAUSE
+    flows = neighbours(last.ends, proto)
+    room = MOST_PACKETS - len(trigger) - len(more)
+    count = min(count, room // (2 * (1 + len(flows))))
     packets = list(trigger)
     packets += carriers(last.ends, begin, count, apart, "same", size, plain, point_after(last))
-    for number, (word, ends) in enumerate(neighbours(last.ends, proto).items()):
+    for number, (word, ends) in enumerate(flows.items()):
         later = begin + (number + 1) * apart // 8
         packets += carriers(ends, later, count, apart, word, size, plain)
     packets += [one._replace(time=begin + one.time) for one in more]

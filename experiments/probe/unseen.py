@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from midcall.experiments.probe.baseline import Baseline, more_than
 from midcall.experiments.probe.effects import (
+    DOUBT,
     LEAST_SHARE,
     SHOWN,
     groups_of,
@@ -89,7 +90,7 @@ def least_loss(
 def least_delay(outcome: Outcome, base: Baseline, up: bool, groups: int) -> float:
     """Return the least delay of a group that would have shown, in ns."""
     spread, copies = base.spread[int(up)], len(outcome.delay)
-    delay = least_lateness(outcome, base, int(up))
+    delay = least_lateness(outcome, base, int(up), DOUBT)
     while lateness_score(delay, spread, copies, groups) <= SHOWN:
         delay += MS
     return delay
