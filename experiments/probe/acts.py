@@ -43,14 +43,16 @@ Floats = NDArray[np.float64]
 
 #: Packets and their distance in the slow part; least distance and seconds of the fast part.
 SLOW, SLOW_APART, FAST_SECONDS = 24, 60 * MS, 2.4
-#: Packets of each direction that show the line's own loss at the same time.
-CONTROLS = 120
+#: Packets of each direction that show the line's own loss at the same time, and its own delay.
+CONTROLS, FEW_CONTROLS = 120, 14
 #: Share of a stream's struck packets that arrive in spite of a drop; where a drop begins in copies,
 #: packets from the earliest to the latest, at most, and packets behind it, at least.
 ARRIVES, NEAR_END, LEAST_BEHIND = 0.03, 2, 6
 #: Share of the losses of packets close together that packets far apart have where a limit is too
 #: slow for both.
 MISSED_SLOWLY = 0.6
+#: Octets of a bucket that lets packets through, as a share of a packet's, at least.
+LEAST_BUCKET = 0.5
 #: Share of the delay of packets close together that packets far apart have, too, where it is no
 #: queue's.
 CONSTANT = 0.7
@@ -62,8 +64,8 @@ LEAST_SENT, LEAST_LATE, UNLIKE, LEAST_UNLIKE = 40, 10, 4.0, 0.1
 FIRST_LOOK = 0.1
 #: By how much an allowance of seconds may be longer than it was measured: a part of it, and ns.
 DOUBT, LEAST_DOUBT = 0.02, 60 * MS
-#: Octets of a packet's payload in both parts.
-OCTETS = 80
+#: Octets of a packet's payload in both parts, and of the smallest controls.
+OCTETS, TINY = 80, 10
 
 
 class Number(NamedTuple):
@@ -297,7 +299,7 @@ class Acts:
             return self.limit_of_stream()
         units = [unit]
         if tail.sought.kind == PARTIAL:
-            units.append(spaced_controls(self.core[-1], 8 * MS, CONTROLS))
+            units.append(self.controls(8 * MS, CONTROLS))
         outcomes = self.ask("which act, slowly and fast", units, act_copies(tail.sought),
                             apart=self.apart(unit))  # fmt: skip
         outcome = outcomes[0]
@@ -426,6 +428,22 @@ class Acts:
             return unit[-1].time + 500 * MS
         return 23 * MS
 
+    def controls(self, apart: int, count: int = FEW_CONTROLS) -> Probe:
+        """Return packets that show the line itself meanwhile: of the first kind that the rule does
+        not strike."""
+        rule = self.rule
+        kinds = [
+            (UDP, OCTETS, False),
+            (UDP, OCTETS, True),
+            (UDP, TINY, False),
+            (TCP, OCTETS, False),
+        ]
+        units = [spaced_controls(self.core[-1], apart, count, *kind) for kind in kinds]
+        assert rule is not None
+        return next((one for one in units
+                     if not strikes(self.tail.through(one, True), [rule]).struck[0].all()),
+                    units[-1])  # fmt: skip
+
     def count_controls(self, control: Outcome, rule: Rule) -> None:
         """Add packets that the rule does not strike to those that show the line's own loss."""
         free = ~strikes(self.tail.through(control.unit, True), [rule]).struck[0]
@@ -506,6 +524,9 @@ class Acts:
             return {}, {}
         low, high = share_interval(gone, count)
         share = own_share(seen, background)
+        if share <= 0.0:  # controls lose as much
+            self.refuted = True
+            return {}, {}
         lengths = [length for one in ways for row in one.fast_lost for length in runs(row)]
         parameters: dict[str, Number] = {}
         act: dict[str, Any] = {"act": "loss", "loss": round(max(share, 0.001), 4)}
@@ -554,6 +575,8 @@ class Acts:
         if not rates:
             return None
         rate, bucket = float(np.median(rates)), float(np.median(buckets))
+        if bucket < LEAST_BUCKET * min(float(one.fast_sizes.min()) for one in ways):
+            return None
         loss = max(self.tail.base.loss)
         rate /= 1 - loss  # what the line lost itself was let through
         doubt = 1.96 * spread_of(rates) / math.sqrt(len(rates)) + 0.03 * rate
@@ -596,9 +619,7 @@ class Acts:
         rule = self.rule
         assert rule is not None
         copies = 6 if tail.sought.chance > 0.999 else 14
-        spaced = spaced_controls(last, apart)
-        if strikes(tail.through(spaced, True), [rule]).struck[0].all():
-            spaced = spaced_controls(last, apart, proto=TCP)
+        spaced = self.controls(apart)
         outcome, control = self.ask("how long a delay", [in_order(packets), spaced], copies)
         struck = strikes(tail.through(outcome.unit, True), [rule]).struck[0]
         if self.way is not None:
@@ -688,13 +709,16 @@ def splits(outcome: Outcome, struck: NDArray[np.bool_], background: float) -> bo
     return least <= free and most - least > max(6 * deviation_, 0.04)
 
 
-def spaced_controls(last: Sent, apart: int, count: int = 14, proto: int = UDP) -> Probe:
-    """Return noise as far apart as the packets whose delay is measured, between other hosts."""
+def spaced_controls(
+    last: Sent, apart: int, count: int, proto: int, size: int, plain: bool
+) -> Probe:  # fmt: skip
+    """Return noise (plain: nearly all zeros) between other hosts than a packet's, as far apart as
+    packets whose act is measured."""
     ends = Ends(proto, NEAR[len(last.ends.near)], 2, far_addresses(last.ends.far)[1], 28_411)
     packets = []
     for number in range(count):
         for up in (True, False):
-            body = noise(OCTETS, "spaced", number, up)
+            body = (zeros if plain else noise)(size, "spaced", number, up)
             packets.append(Sent(number * apart + (0 if up else MS), up, ends, body))
     return tuple(packets)
 

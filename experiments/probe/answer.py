@@ -36,7 +36,7 @@ def document(result: Result, prober: Prober) -> Document:
         "scope": None,
         "begin": {},
         "residual_s": None,
-        "probability": round(result.unseen.clean, 4) if result.unseen is not None else 0.0,
+        "probability": clean(result),
         "rule_toml": "",
         "probes": prober.probes,
         "line_s": round(prober.line, 1),
@@ -65,6 +65,13 @@ def document(result: Result, prober: Prober) -> Document:
         ],
     }
     return answer
+
+
+def clean(result: Result) -> float:
+    """Return the probability that a line is clean on which no rule was found, 0 where that is not
+    the verdict."""
+    unseen = result.unseen
+    return round(unseen.clean, 4) if unseen is not None and result.verdict == "clean" else 0.0
 
 
 def probability(result: Result) -> float:

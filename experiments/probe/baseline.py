@@ -77,12 +77,15 @@ class Baseline(NamedTuple):
 
 
 def control_units(size: int = 4, points: Sequence[int] = ()) -> list[Probe]:
-    """Return units that a box is unlikely to match: datagrams of noise and of zeros, and
-    a stream. points: code points, of which another unit, before the stream, has each one."""
+    """Return units that a box is unlikely to match: datagrams of noise, small and large ones, and
+    of zeros, and a stream. Zeros and the smallest ones go to hosts of their own: noise may condemn
+    its server. points: code points, of which another unit, before the stream, has each one."""
     near = bytes([198, 18, 0, 1]) if size == 4 else bytes.fromhex("fd4d1944" + "00" * 11 + "01")
     far = bytes([198, 19, 0, 1]) if size == 4 else bytes.fromhex("fd4d1945" + "00" * 11 + "01")
-    datagrams, large, plain, stream = [], [], [], []
-    third, fourth = Ends(UDP, near, 4, far, 30_221), Ends(UDP, near, 5, far, 29_363)
+    datagrams, large, plain, tiny, stream = [], [], [], [], []
+    others = [(int.from_bytes(far) + number).to_bytes(len(far)) for number in (1, 2)]
+    third, fourth = Ends(UDP, near, 4, others[0], 30_221), Ends(UDP, near, 5, far, 29_363)
+    fifth = Ends(UDP, near, 6, others[1], 30_497)
     udp, other = Ends(UDP, near, 1, far, 28_411), Ends(UDP, near, 2, far, 31_733)
     tcp = Ends(TCP, near, 3, far, 29_017)
     for number in range(40):
@@ -94,6 +97,9 @@ def control_units(size: int = 4, points: Sequence[int] = ()) -> list[Probe]:
     for number in range(40):
         body = bytes(20 + number % 16) + bytes([number // 16, number % 16])
         plain.append(Sent(number * 12 * MS, number % 2 == 0, third, body))
+    for number in range(40):
+        body = noise(4 + number % 8, "tiny control", number)
+        tiny.append(Sent(number * 12 * MS, number % 2 == 0, fifth, body))
     for number in range(28):
         body = noise(60, "stream control", number)
         stream.append(Sent(number * 30 * MS, number % 2 == 0, tcp, body))
@@ -102,7 +108,7 @@ def control_units(size: int = 4, points: Sequence[int] = ()) -> list[Probe]:
         for up in (True, False):
             body = noise(40, "marked control", number, up)
             marked.append(Sent((2 * number + (not up)) * 6 * MS, up, fourth, body, dscp=dscp))
-    datagram_units = [tuple(datagrams), tuple(large), tuple(plain)]
+    datagram_units = [tuple(datagrams), tuple(large), tuple(plain), tuple(tiny)]
     return [*datagram_units, *([tuple(marked)] if marked else []), tuple(stream)]
 
 

@@ -89,7 +89,7 @@ class Choice:
         None where that is known or was asked."""
         bits = entropy_of(self.beliefs.chances)
         apart = apart_for(self.beliefs.best, 4 * MS)
-        unit = repeated_unit(self.core, MANY + beyond(self.beliefs.best, apart // MS), apart)
+        unit = self.repeated(self.core, MANY + beyond(self.beliefs.best, apart // MS), apart)
         if bits < LEAST_BITS or any(seen.through.unit == unit for seen in self.beliefs.seen):
             return None
         return "which effect, again and again", unit, bits
@@ -127,7 +127,7 @@ class Choice:
         last = self.core[-1]
         shapes.pop((last.ends.proto, payload_kind(last), last.up), None)
         count = 60 if self.sought.kind in SHARES else 4
-        units = [(f"another kind of packet, {word}", repeated_unit((other,), count, 15 * MS))
+        units = [(f"another kind of packet, {word}", self.repeated((other,), count, 15 * MS))
                  for one in list(shapes.values())[:MOST_SHAPES]
                  for word, other in changed_packets(one._replace(time=0, before=()),
                                                     self.plays.points)]  # fmt: skip
@@ -181,13 +181,13 @@ class Choice:
         others = [one._replace(ends=one.ends._replace(near=near)) for one in others[:48]]
         yield "flows of the capture", scope_unit(self.core, 2, apart, others)
         noise = LARGE if self.sought.limit else SMALL
-        yield "again and again", repeated_unit(self.core, count + extra, apart, noise)
+        yield "again and again", self.repeated(self.core, count + extra, apart, noise)
         yield "noise before it", preceded_unit(self.core, 6, 10 * MS, count + extra)
         yield "much noise before it", preceded_unit(self.core, 30, 5 * MS, count + extra, 200)
         last = self.core[-1]
         for word, other in changed_packets(last, self.plays.points):
             changed = (*with_ends(self.core[:-1], last.ends, other.ends), other)
-            yield word, repeated_unit(changed, count + extra, apart, noise)
+            yield word, self.repeated(changed, count + extra, apart, noise)
         if len(self.core) > 1:
             half = self.core[: len(self.core) // 2 + 1]
             end = half[-1]
@@ -198,7 +198,7 @@ class Choice:
             ):  # fmt: skip
                 fill = carriers(end.ends, end.time + pause * MS, many_, pause * MS, words, size)
                 yield words, in_order([*half, *fill])
-            alone = repeated_unit(self.core[-1:], count + extra, apart, noise)
+            alone = self.repeated(self.core[-1:], count + extra, apart, noise)
             yield "the last packet alone", alone
             yield (
                 "slowly",
@@ -206,6 +206,10 @@ class Choice:
                     tuple(one._replace(time=one.time * 3) for one in self.core), count, apart
                 ),
             )
+
+    def repeated(self, core: Probe, count: int, apart: int, size: int = SMALL) -> Probe:
+        """Return packets with the last one again and again, see `repeated_unit`."""
+        return repeated_unit(core, count, apart, size, self.sought.kind)
 
     def equals(self, up: bool) -> list[int]:
         """Return the likeliest hypothesis, and those that no unit distinguishes from it. up: the

@@ -15,7 +15,7 @@ from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.excerpts import OPENED
 from midcall.experiments.probe.plays import Plays, place_of
 from midcall.experiments.probe.prober import MS
-from midcall.experiments.probe.units import repeated_unit
+from midcall.experiments.probe.units import repeated_unit, zeros
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Probe, in_order
 from midcall.testbed.probing.strikes import strikes
@@ -56,8 +56,16 @@ def core_of(plays: Plays, best: Hypothesis, unit: Probe, finding: Finding, forge
     core: Probe = (one._replace(time=0),)
     if not one.up and one.ends.proto != TCP:
         # a NAT lets nothing in before something went out
-        opener = one._replace(time=0, up=True, payload=noise(8, "opener"), before=())
-        core = opener, one._replace(time=OPENED)
+        cores = [(one._replace(time=0, up=True, payload=body, before=()), one._replace(time=OPENED))
+                 for body in (noise(8, "opener"), zeros(8, "opener"))]  # fmt: skip
+        core = next(
+            (
+                core
+                for core in cores
+                if not strikes(plays.through(core, True), [plain]).struck[0, 0]
+            ),
+            cores[0],
+        )
     if one.ends.proto != TCP and not is_struck_again(plays, plain, core):
         return shorten_gaps(own)  # what the packet is depends on those before it
     return core

@@ -26,7 +26,7 @@ from midcall.experiments.probe.forged import (
     refused,
 )
 from midcall.experiments.probe.found import LEAST_EXPLAINED, LIMITS, RARELY, TRUSTED, Found
-from midcall.experiments.probe.kinds import effects_behind, share_of
+from midcall.experiments.probe.kinds import effects_behind, is_limited, share_of
 from midcall.experiments.probe.line_oracle import DROP, INJECT, SHARES, Effect, LineOracle
 from midcall.experiments.probe.measure import Measure
 from midcall.experiments.probe.plays import Plays
@@ -120,6 +120,8 @@ class Identifier:
             found.act = {}  # what is forged is no datagram: the rule drops
         Measure(self.plays, found, self.watch, found.sought.limit in self.limits).run()
         measured = found.act.get("act") in LIMITS
+        if measured and is_limited(self.plays, finding):
+            found.refute("it limits the rate of packets that a rule found before limits")
         if may_limit and sought.limit and not (measured and not found.notes):
             other = self.identify(finding, False, apart)
             explains = other is not None and other.explained > LEAST_EXPLAINED and not other.notes
@@ -177,13 +179,16 @@ class Identifier:
         if paced is not None:
             paced = self.plays.with_held_up(paced, True, sought)
             beliefs.observe(Seen(self.plays.sent_through(paced), paced))
-        main = plays[-1] if self.plays.prober.fresh_far else plays[0]
+        place = -1 if self.plays.prober.fresh_far else 0
+        main = plays[place]
+        # datagrams that are lost may show what condemned a host, whose streams are answered
+        full = rest if finding.kind == INJECT else plays
         parts: list[Match] = []
         for effect in effects:  # a delay need not show as what a limit delays
-            parts = parts or self.around(main, plays[0], effect)
+            parts = parts or self.around(full[place], full[0], effect)
         if not parts:  # some copies alone may be struck
             rarely = sought._replace(chance=min(sought.chance, RARELY))
-            parts = self.around(main, plays[0], rarely)
+            parts = self.around(full[place], full[0], rarely)
         if not parts:
             return None
         if finding.kind == DROP and not self.shows_both_ways(finding):

@@ -12,10 +12,11 @@ from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.beliefs import Beliefs
 from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.fit import affected_of
+from midcall.experiments.probe.found import LIMITS
 from midcall.experiments.probe.line_oracle import DELAY, DROP, MARK, PARTIAL, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import Outcome
-from midcall.experiments.probe.rates import policer, ramps, rate_limit, shaper
+from midcall.experiments.probe.rates import LEAST_RATE, policer, ramps, rate_limit, shaper
 from midcall.testbed.probing.strikes import strikes
 
 #: Buckets and queues that are tried, as shares of the one that fits a flow: which packets spend
@@ -36,7 +37,7 @@ def effects_behind(
     own = [one for one in plays.result.findings
            if (one.ends, one.up) == (finding.ends, finding.up)]  # fmt: skip
     limits: list[Effect] = []
-    if may_limit and finding.kind in (DROP, PARTIAL, DELAY):
+    if may_limit and finding.kind in (DROP, PARTIAL, DELAY) and not is_limited(plays, finding):
         rest = plays.masked(plays.shown[0], False, PARTIAL)
         limits = list(limits_of(rest, plays.base, finding))
         asked = finding.ends, finding.up, tuple(one.best for one in plays.result.found)
@@ -44,7 +45,7 @@ def effects_behind(
             plays.limits[asked] = rate_limit(plays.prober, plays.base, rest, finding.first,
                                              {one.kind for one in own})  # fmt: skip
         limit = plays.limits[asked]
-        if limit is not None:
+        if limit is not None and limit.rate >= LEAST_RATE:
             known = Effect.of_limit(limit.fields)
             measured[known.limit] = limit.shown
             late = [Effect(DELAY, finding.amount, finding.chance)]
@@ -57,6 +58,15 @@ def effects_behind(
         result.setdefault(DROP, Effect(DROP, 1.0, 1.0))
         result.setdefault(PARTIAL, Effect(PARTIAL, 0.5, 1.0))
     return [*limits, *result.values()]
+
+
+def is_limited(plays: Plays, finding: Finding) -> bool:
+    """Return whether a rule found so far limits the rate of a finding's flow and direction: another
+    limit would not show, and what is left over is another act, or the numbers are not exact."""
+    rules = [one.as_drop for one in plays.result.found if one.rule.act in LIMITS]
+    unit = plays.shown[0].unit
+    own = np.array([(one.ends, one.up) == (finding.ends, finding.up) for one in unit])
+    return bool(rules and strikes(plays.through(unit, False), rules).struck[:, own].any())
 
 
 def share_of(beliefs: Beliefs, base: Baseline) -> float:
@@ -94,7 +104,7 @@ def limits_of(outcome: Outcome, base: Baseline, finding: Finding) -> Iterator[Ef
         if not rows or 2 * len(rows) < len(policed):
             continue
         rate, most = np.median(np.array(rows), axis=0)
-        if np.std([one[0] for one in rows]) < 0.3 * rate and rate > 0 and most > 0:
+        if np.std([one[0] for one in rows]) < 0.3 * rate and rate >= LEAST_RATE and most > 0:
             for part in ROOMS[act]:
                 about = int(most * part) if act == "police" else float(most)
                 limit = {"act": act, "rate_kbit": float(rate), room: about}

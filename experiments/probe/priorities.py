@@ -37,8 +37,11 @@ SERVICE, LEAST_OCTETS, MOST_OCTETS = 5 * MS, 12, 1_200
 #: then come faster than the queue's rate.
 FILLED, LONGEST, GROWS = 0.7, 300 * MS, 0.04
 #: Wait of packets that go first, at most, as a share of their neighbours' wait: at the first look,
-#: and where only those that passed it are sent, so many in all at least.
-LOOKS, PASSES, AGAIN = 0.7, 0.6, 24
+#: which sends each so often, and where only those that passed it are sent, so many in all at least.
+LOOKS, ROUNDS, PASSES, AGAIN = 0.7, 2, 0.6, 24
+#: Share of them that must wait so little: the others come while a large packet of cross-traffic is
+#: under way, which even those that go first wait for.
+FREE = 0.25
 #: Share of the code points about which a unit must say something.
 KNOWN = 0.8
 #: Seconds of the units that show rates, and packets at most; the largest rate that differs from
@@ -147,7 +150,7 @@ def classes(tail: Tail, core: Probe, act: dict[str, Any]) -> Classes | None:
         return None
     first = POINTS
     for most in (LOOKS, PASSES):
-        packets = list(filling.filled(first * -(-AGAIN // len(first))))
+        packets = list(filling.filled(first * max(-(-AGAIN // len(first)), ROUNDS)))
         outcome = filling.asked("which code points wait in the queue", packets)
         if outcome is None:
             return None
@@ -186,8 +189,8 @@ def cross_traffic(tail: Tail, core: Probe, act: dict[str, Any], rate: float) -> 
 def goes_first(
     points: Sequence[int], waits: Floats, most: float, least: float, spread: float
 ) -> tuple[int, ...] | None:
-    """Return the code points whose packets wait clearly less than their neighbours of code point 0,
-    None where too few of these waited.
+    """Return the code points of whose packets some wait clearly less than their neighbours of code
+    point 0, None where too few of these waited.
 
     points: of each packet; waits: ns, float64[copies, packets], nan for lost ones, which count as
     ones that waited as long as any; most: wait as a share of the neighbours'; least: ns that these
@@ -206,13 +209,18 @@ def goes_first(
     tried = sorted({dscp for dscp in points if dscp})
     for dscp in tried:
         own = [at for at, one in enumerate(points) if one == dscp]
-        around = [n for at in own for n in (at - 1, at + 1) if n < len(points) and others[n]]
-        near = float(np.median(waits[:, around]))
-        if near > least + 4 * doubt:
+        near = np.stack([waits[:, neighbours(at, others)].mean(axis=1) for at in own], axis=1)
+        shares = (waits[:, own] / near)[near > least + 4 * doubt]
+        if len(shares):
             known += 1
-            if float(np.median(waits[:, own])) < most * near:
+            if float(np.quantile(shares, FREE)) < most:
                 first.append(dscp)
     return tuple(first) if known >= KNOWN * len(tried) else None
+
+
+def neighbours(at: int, others: NDArray[np.bool_]) -> list[int]:
+    """Return the places of the packets next to one that have code point 0."""
+    return [near for near in (at - 1, at + 1) if near < len(others) and others[near]]
 
 
 def rate_of(filling: Filling, dscp: int) -> Number | None:

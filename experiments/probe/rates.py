@@ -64,6 +64,8 @@ LEAST_LOST, GROWS = 0.06, 0.2
 #: Share of a pace below which a queue's rate is not the pace itself, and how much the rates of the
 #: copies may differ.
 FULL, UNLIKE = 0.9, 0.3
+#: kbit/s below which a bucket hardly fills again: it is an allowance then, no limit of a rate.
+LEAST_RATE = 1.0
 #: Chance below which losses of single writes are more than the line's own.
 BY_CHANCE = 1e-3
 

@@ -25,15 +25,26 @@ from midcall.experiments.probe.asking import Question, ask_all, edge
 from midcall.experiments.probe.atoms import places
 from midcall.experiments.probe.beliefs import Hypothesis
 from midcall.experiments.probe.code_points import word_of
-from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, MARK
+from midcall.experiments.probe.found import NEARLY_ALL
+from midcall.experiments.probe.line_oracle import (
+    DELAY,
+    DROP,
+    INJECT,
+    MARK,
+    PARTIAL,
+    SHARES,
+    Effect,
+)
 from midcall.experiments.probe.prober import MS
-from midcall.experiments.probe.tails import Tail
+from midcall.experiments.probe.tails import FORMS, PAUSE, Tail
 from midcall.testbed.policy.language import METHODS
 from midcall.testbed.policy.syntax import CODE_POINTS, span
 from midcall.testbed.probing.probe import Probe, Sent, in_order, ip_size
-from midcall.testbed.probing.strikes import Passing
+from midcall.testbed.probing.strikes import Passing, strikes
 
 LAST_PORT = 65_535
+#: Packets of each direction that show an act which strikes nearly all: of several, some may pass.
+FEW = 1
 #: Largest windows that are searched: packets, IP octets, seconds.
 MOST_PACKETS, MOST_OCTETS, MOST_SECONDS = 400, 60_000, 12.0
 
@@ -51,8 +62,7 @@ class Refiner:
     def __init__(self, tail: Tail, best: Hypothesis, core: Probe) -> None:
         self.tail, self.best, self.core = tail, best, core
         self.prober, self.base, self.sought = tail.prober, tail.base, tail.sought
-        self.reference = tail.unit(core)
-        self.mask = tail.mask(best, self.reference, len(core))
+        self.take_form(tail.form)
         self.intervals: dict[str, tuple[float, float]] = {}
         self.refuted = False
 
@@ -87,7 +97,7 @@ class Refiner:
         """Return the hypothesis with exact numbers."""
         if not self.mask.any():
             return self.best
-        if not self.ask([self.core], "the trigger again")[0]:
+        if not self.triggers_again():
             forged = self.sought.kind == INJECT and self.sought.detail != "dns-lie"
             self.refuted = not forged or self.core[-1].ends.proto == TCP  # datagrams get no reset
             return self.best
@@ -103,8 +113,9 @@ class Refiner:
                 found = refine(keys)
                 if found:
                     result[key] = found
-                elif found is not None and len(result) > 1:
+                elif found is not None and (len(result) > 1 or key == "payload"):
                     del result[key]  # every value is struck
+                    result = result or {"protocol": self.transport}
         best = self.best._replace(match=json.dumps(result, sort_keys=True))
         if best.after:
             best = self.allowance(best)
@@ -137,6 +148,46 @@ class Refiner:
             return []  # the answers are about the trigger, not about exceptions
         result: list[dict[str, Any]] = [{"payload": passed}] if passed else []
         return [*result, {"ports": free}] if free else result
+
+    @property
+    def transport(self) -> str:
+        """Return the trigger's transport protocol, as the policy language writes it."""
+        return "tcp" if self.core[-1].ends.proto == TCP else "udp"
+
+    def take_form(self, form: str) -> None:
+        """Let packets of another form follow each trigger."""
+        self.tail.form = form
+        self.reference = self.tail.unit(self.core)
+        self.mask = self.tail.mask(self.best, self.reference, len(self.core))
+
+    def triggers_again(self) -> bool:
+        """Return whether the trigger shows the effect again. What follows it gets another form
+        where it meets the rule by itself, although the hypothesis says that it does not."""
+        form = self.tail.form
+        for other in (form, *(one for one in FORMS if one != form)):
+            self.take_form(other)
+            blank = self.blank()
+            if other != form and not (blank and self.mask.any()):
+                continue
+            answers = self.ask([self.core, *blank], "the trigger again")
+            if not any(answers[1:]):
+                return answers[0]
+        self.take_form(form)  # whatever follows shows the effect
+        return True
+
+    def blank(self) -> list[Probe]:
+        """Return the core with a packet like those that follow instead of the trigger; [] where the
+        hypothesis strikes even so."""
+        rule, last = self.best.rule(), self.core[-1]
+        if self.tail.repeats or rule is None:
+            return []
+        core = (*self.core[:-1], last._replace(payload=self.tail.body(-1, last.up)))
+        unit = self.tail.unit(core)
+        idle = (
+            len(unit) > len(core)
+            and not strikes(self.tail.through(unit, True), [rule]).struck.any()
+        )
+        return [core] if idle else []
 
     # -- fields of the flow
 
@@ -303,7 +354,7 @@ class Refiner:
         cores = [self.with_last(last._replace(payload=body)) for body in by_kind.values()]
         answers = self.ask(cores, "which kinds of payload")
         hits = [kind for kind, hit in zip(by_kind, answers, strict=True) if hit]
-        return [own, *hits]
+        return [] if len(hits) == len(by_kind) else [own, *hits]
 
     def methods(self, keys: dict[str, Any]) -> list[str | int] | None:
         """Return the STUN methods that are struck."""
@@ -493,14 +544,23 @@ class Allowance:
     ) -> None:
         self.refiner, self.best, self.key, self.value = refiner, best, key, value
         self.direction = direction
+        self.most = value * 2 + {"packets": 12, "bytes": 2000, "seconds": 0.5}[key]
         self.tail = refiner.tail
+        # the fillers use up the allowance; what shows the act is not to do so, too
+        self.sought = self.tail.sought
+        stream = refiner.core[-1].ends.proto == TCP  # behind a lost write it says little of others
+        if self.sought.kind == PARTIAL and (stream or self.sought.amount > NEARLY_ALL):
+            self.sought = Effect(DROP, 1.0, self.sought.chance)
+        shares = self.sought.kind in SHARES
+        self.shown = self.tail.count - self.tail.used if shares else FEW
 
     def unit(self, amount: float) -> tuple[Probe, np.ndarray[Any, Any]]:
-        """Return the core, `amount` of fillers, and packets that show the act."""
+        """Return the core, `amount` of fillers, and packets that show the act; which of them the
+        answer depends on, bool[packets]: where all are struck, the first one that meets the box."""
         core = self.refiner.core
         last = core[-1]
         packets = list(core)
-        begin = last.time + 10 * MS
+        begin = last.time + PAUSE + int(self.tail.base.fixed[1])  # the box meets the trigger first
         if self.key == "seconds":
             begin = last.time + int(amount * 1e9)
         else:
@@ -509,10 +569,16 @@ class Allowance:
             fill = [one._replace(up=one.up if self.direction is None else self.direction == "up")
                     for one in fillers(last, count, octets, first=False)]  # fmt: skip
             packets += [one._replace(time=begin + one.time) for one in fill]
-            begin += len(fill) * 3 * MS + 30 * MS
-        shown = self.tail.carriers(last, begin)
+            carried = sum(map(ip_size, fill)) * 8e6 / self.tail.prober.rate[True]  # at most, in ns
+            begin += len(fill) * 3 * MS + PAUSE + int(self.tail.base.fixed[1] + carried)
+        shown = self.tail.carriers(last, begin, self.shown)
         unit = in_order([*packets, *shown])
         mask = np.array([one in set(shown[-6:]) for one in unit], bool)
+        mask &= self.tail.mask(self.best._replace(after=""), unit, 0)
+        if self.sought.kind not in SHARES:
+            order = self.tail.through(unit, True).packet
+            first = next((at for at in order if at >= 0 and mask[at]), -1)
+            mask &= np.arange(len(unit)) == first
         return unit, mask
 
     def run(self) -> tuple[float, float, float] | None:
@@ -521,47 +587,46 @@ class Allowance:
             return None
 
         def asks(values: Sequence[float]) -> list[bool]:
-            questions = []
-            for value in values:
-                unit, mask = self.unit(value)
-                struck = self.tail.mask(self.best._replace(after=""), unit, 0)
-                questions.append(Question(unit, mask & struck))
-            return ask_all(self.tail.prober, self.tail.base, self.tail.sought, questions,
+            questions = [Question(*self.unit(value)) for value in values]
+            return ask_all(self.tail.prober, self.tail.base, self.sought, questions,
                            f"after how many {self.key}")  # fmt: skip
 
         fine = {"packets": 1.0, "bytes": max(self.value * 0.02, 16.0),
                 "seconds": max(self.value * 0.03, 0.02)}[self.key]  # fmt: skip
-        most = self.value * 2 + {"packets": 12, "bytes": 2000, "seconds": 0.5}[self.key]
-        none, all_ = asks([0.0, most])
+        none, all_ = asks([0.0, self.most])
         if none or not all_:
             return None
-        good, bad = edge(most, 0.0, asks, fine, self.key != "seconds")
+        good, bad = edge(self.most, 0.0, asks, fine, self.key != "seconds")
         return self.measured(good, bad)
 
     def measured(self, good: float, bad: float) -> tuple[float, float, float]:
-        """Return what a flow had sent since the trigger when the act began."""
-        counts = []
-        for value in (bad, good):
-            unit, mask = self.unit(value)
-            through = self.tail.through(unit, True)
-            where = places(through, self.direction)
-            first = int(np.flatnonzero(mask)[0])
-            begin, end = where.get(len(self.refiner.core) - 1), where.get(first)
-            if begin is None or end is None:
-                return value, bad, good
-            if self.key == "packets":
-                counts.append(float(end.packets - begin.packets))
-            elif self.key == "bytes":
-                counts.append(float(end.octets - begin.octets))
-            else:
-                counts.append(end.age - begin.age)
-        low, high = counts
-        size = ip_size(self.refiner.core[-1])
+        """Return (value, low, high) of the allowance. good, bad: amounts of fillers behind which
+        the act showed, and did not."""
+        low, high = self.used_up(bad), self.used_up(good)
         if self.key == "packets":
-            return high, low, high
+            return high - 1, min(low, high - 1), high - 1
+        middle = (low + high) / 2
         if self.key == "bytes":
-            return (low + high) / 2 + size / 2, low + size / 2, high + size
-        return rounded((low + high) / 2), low, high
+            return middle, low, high
+        doubt = 2 * max(self.tail.base.spread) / 1e9  # of when a packet meets the box
+        low, high = low - doubt, high + doubt
+        return min(max(rounded(middle), low), high), low, high
+
+    def used_up(self, amount: float) -> float:
+        """Return the least allowance that leaves some of what shows the act alone, as the box
+        counts: a stream's SYN may meet the match, and packets may overtake each other."""
+        unit, mask = self.unit(amount)
+        through = self.tail.through(unit, True)
+        fine = {"packets": 1.0, "bytes": 1.0, "seconds": 1e-3}[self.key]
+        low, high = 0.0, self.most * 2
+        while high - low > fine:
+            middle = (low + high) / 2
+            exact = middle if self.key == "seconds" else round(middle)
+            after = json.dumps(self.best.allowance | {self.key: exact})
+            rule = self.best._replace(after=after).rule()
+            struck = rule is not None and strikes(through, [rule]).struck[0, mask].all()
+            low, high = (exact, high) if struck else (low, exact)
+        return high
 
 
 def fillers(last: Sent, count: int, octets: int, first: bool = True) -> Iterator[Sent]:

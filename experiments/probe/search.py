@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from midcall.experiments.probe.acts import share_interval
 from midcall.experiments.probe.beliefs import Beliefs, hypothesis
 from midcall.experiments.probe.choice import Choice
 from midcall.experiments.probe.code_points import marks_of
@@ -44,6 +45,8 @@ MOST_TRIES = 7
 LISTS = ("addresses", "dns", "name", "payload")
 #: Probability from which a further rule is named at once: its scope may be in doubt.
 LEAST_SURE = 0.3
+#: Share of losses of controls that is more than those of most lines.
+MUCH_LOST = 0.08
 #: Probability of a rule that was identified again, and what it explains, as a share of those
 #: before, at least, to replace it.
 KEEPS = 0.8
@@ -151,7 +154,9 @@ class Search:
         seen = [*self.result.findings,
                 *(one.finding for one in self.result.found if one.sought.kind == MARK)]  # fmt: skip
         if not seen:
-            return "clean" if self.result.unseen is not None else "cannot tell"
+            if self.result.unseen is None or self.loses_much():
+                return "cannot tell"
+            return "clean"
         strongest = max(one.score for one in seen)
         if self.result.found and strongest < PLAIN and all(one.notes for one in self.result.found):
             return "cannot tell"  # the rule's own probes did not show the effect again
@@ -161,6 +166,18 @@ class Search:
         if strongest < PLAIN:
             return "cannot tell"  # no rule explains it, and it is not plain
         return "blocked" if {INJECT, DROP} & {one.kind for one in seen} else "degraded"
+
+    def loses_much(self) -> bool:
+        """Return whether controls lose more than lines usually do, and note that: a rule that
+        strikes whatever is sent looks the same."""
+        much = [(share, way) for (lost, sent), share, way in
+                zip(self.plays.base.counts, self.plays.base.loss, ("down", "up"), strict=True)
+                if share_interval(lost, sent)[0] > MUCH_LOST]  # fmt: skip
+        self.result.notes += [
+            f"controls lose {share:.0%} of their packets on the way {way}: the line itself, or a "
+            "rule that strikes everything alike" for share, way in much
+        ]  # fmt: skip
+        return bool(much)
 
     def known(self, found: Found) -> Found | None:
         """Return the earlier rule that has the same act on most of what a further rule strikes,

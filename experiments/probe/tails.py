@@ -19,12 +19,11 @@ from midcall.experiments.probe.line_oracle import (
     DELAY,
     INJECT,
     PARTIAL,
-    REORDER,
     SHARES,
     Effect,
 )
 from midcall.experiments.probe.prober import MS, Prober
-from midcall.experiments.probe.units import marked, point_after, zeros
+from midcall.experiments.probe.units import again, point_after, zeros
 from midcall.testbed.probing.probe import Probe, Sent, in_order
 from midcall.testbed.probing.strikes import Passing, strikes
 
@@ -36,6 +35,8 @@ STREAM_COUNT, STREAM_APART = 24, 300 * MS
 #: How much longer than an allowance of seconds is waited for its end, and how long at most, in s; a
 #: distance of packets that none of them uses up, in ms.
 LATER, MOST_WAIT, FOREVER = 1.15, 60.0, 1 << 40
+#: Forms of packets that need not meet a match, see Tail.
+FORMS = ("noise", "zeros", "tiny", "long")
 #: Pairs of packets in which an allowance of seconds is used up, at most.
 SLOW = 40
 
@@ -112,8 +113,7 @@ class Tail:
         rule = self.best.rule()
         if plain is None or rule is None:
             return "again"
-        forms = ("noise", "zeros", "tiny", "long")
-        for form in reversed(forms) if self.sought.limit else forms:
+        for form in reversed(FORMS) if self.sought.limit else FORMS:
             self.form = form
             unit = self.unit(core)
             found = strikes(self.through(unit, True), [plain, rule]).struck
@@ -128,14 +128,14 @@ class Tail:
         size = {"tiny": 12, "long": 500}.get(self.form, 48 + number % 5)
         return noise(size, "tail", number, up)
 
-    def carriers(self, last: Sent, begin: int) -> list[Sent]:
-        """Return the packets that follow a trigger."""
+    def carriers(self, last: Sent, begin: int, count: int = 0) -> list[Sent]:
+        """Return the packets that follow a trigger. count: of each direction, 0 for as many as show
+        the effect."""
         result = []
-        for number in range(self.count):
+        for number in range(count or self.count):
             time = begin + number * self.apart
-            if self.repeats:  # of equal datagrams it is not known which one came later
-                body = marked(last, number) if self.sought.kind == REORDER else last.payload
-                result.append(last._replace(time=time, payload=body))
+            if self.repeats:
+                result.append(again(last, number, self.sought.kind)._replace(time=time))
             else:
                 for up in (True, False):
                     result.append(

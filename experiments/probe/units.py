@@ -19,7 +19,7 @@ from midcall.experiments.localise.messages import (
 )
 from midcall.experiments.localise.mutations import NEAR, far_addresses, other_proto
 from midcall.experiments.localise.packet_fields import read
-from midcall.experiments.probe.line_oracle import Effect
+from midcall.experiments.probe.line_oracle import DOUBLE, REORDER, Effect
 from midcall.experiments.probe.prober import MS
 from midcall.testbed.conformance.transcript import question
 from midcall.testbed.probing.probe import Ends, Probe, Sent, flows_of, in_order
@@ -102,6 +102,12 @@ def marked(last: Sent, number: int) -> bytes:
     return body if before.where or after.kind != before.kind else other
 
 
+def again(last: Sent, number: int, kind: str) -> Sent:
+    """Return a packet that comes again, where it is to show an effect of a kind: of equal datagrams
+    it is not known which one came twice, or later."""
+    return last._replace(payload=marked(last, number)) if kind in (DOUBLE, REORDER) else last
+
+
 def zeros(size: int, *names: object) -> bytes:
     """Return octets that are nearly all zeros, and differ by their names."""
     return bytes(size - 3) + noise(3, *names)
@@ -143,14 +149,16 @@ def sharing_unit(trigger: Probe, sought: Effect) -> Probe:
     return scope_unit(trigger, count, apart, proto=TCP, size=size)
 
 
-def repeated_unit(trigger: Probe, count: int, apart: int, size: int = 60) -> Probe:
+def repeated_unit(
+    trigger: Probe, count: int, apart: int, size: int = 60, kind: str = ""
+) -> Probe:  # fmt: skip
     """Return a trigger, its last packet again and again, and noise between the repetitions, of
-    about so many octets."""
+    about so many octets. kind: of the effect that it is to show."""
     last = trigger[-1]
     packets = list(trigger)
     begin = last.time + PAUSE
     for number in range(count):
-        packets.append(last._replace(time=begin + number * apart))
+        packets.append(again(last, number, kind)._replace(time=begin + number * apart))
     own = point_after(last)
     packets += carriers(last.ends, begin + apart // 4, count, apart, "between", size, dscp=own)
     return in_order(packets)

@@ -85,7 +85,7 @@ def test_what_the_line_rewrites_is_known_from_controls() -> None:
         outcomes = prober.ask("controls", units, 3)
         found = rewrites_of(outcomes)
         assert {sent for (_, sent), came in found.items() if came != sent} == rewritten
-        assert baseline_of(prober, outcomes) == baseline_of(prober, [*outcomes[:3], outcomes[4]])
+        assert baseline_of(prober, outcomes) == baseline_of(prober, [*outcomes[:4], outcomes[5]])
 
 
 def test_a_capture_without_code_points_costs_no_hypothesis_and_no_unit() -> None:

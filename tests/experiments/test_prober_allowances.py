@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The prober: allowances as the box counts them, what follows a trigger, equal datagrams, and
+queues that cross-traffic shares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from midcall.captures.packets.numbers import UDP
+from midcall.experiments.probe import kinds, run
+from midcall.experiments.probe.effects import Finding
+from midcall.experiments.probe.line_oracle import DROP, PARTIAL
+from midcall.experiments.probe.plays import Plays
+from midcall.experiments.probe.priorities import goes_first
+from midcall.experiments.probe.prober import Prober
+from midcall.experiments.probe.rates import LEAST_RATE, Limit
+from midcall.experiments.probe.search import Result
+from midcall.experiments.probe.units import again, repeated_unit
+from midcall.testbed.policy.operator import EMPTY, Policy
+from midcall.testbed.probing.probe import Ends, Sent, ip_size
+from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
+from tests.experiments.prober_call import LINE, call, outcome_of, rule_of
+
+MS = 1_000_000
+FLOW = Ends(UDP, bytes([198, 18, 0, 9]), 40_000, bytes([198, 19, 0, 9]), 4_000)
+NOISES = [Noise(), Noise(loss=0.03, jitter_ms=5, reorder=0.005)]
+
+
+def answered(
+    match: dict[str, Any], act: str, noise: Noise, access: str = "4g", **more: Any
+) -> dict[str, Any]:
+    """Return the answer on a line with one rule."""
+    return run.against(Policy((rule_of(match, act, **more),)), call(), access, 11, noise).answer
+
+
+@pytest.mark.parametrize(
+    ("match", "act", "key", "value", "noise"),
+    [
+        ({"payload": ["rtp"]}, "stall", "packets", 17, 0),
+        pytest.param({"ports": [3478]}, "stall", "bytes", 1711, 1, marks=pytest.mark.slow),
+        pytest.param(
+            {"ports": [443]}, "drop", "bytes", 900, 0, marks=[pytest.mark.slow, pytest.mark.longest]
+        ),
+        pytest.param({"stun": True}, "stall", "seconds", 0.4, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_an_allowance_is_measured_as_the_box_counts_it(
+    match: dict[str, Any], act: str, key: str, value: float, noise: int
+) -> None:
+    begin = answered(match, act, NOISES[noise], after={key: value})["begin"]
+    assert begin["unit"] == key
+    assert begin["value"] == pytest.approx(value, rel=0.03)
+    assert begin["low"] <= value <= begin["high"]
+
+
+@pytest.mark.slow
+@pytest.mark.longest
+def test_what_follows_a_trigger_does_not_meet_the_rule_by_itself() -> None:
+    answer = answered({"entropy": "0.6-"}, "stall", NOISES[1], after={"bytes": 2200})
+    assert answer["trigger"]["match"] == {"entropy": "0.6-"}
+    assert answer["begin"]["value"] == pytest.approx(2200, rel=0.02)
+
+
+def test_of_equal_datagrams_it_shows_which_came_twice() -> None:
+    match = {"ports": [3478], "direction": "up"}
+    answer = answered(match, "duplicate", NOISES[0], scope="packet", share=0.4)
+    assert (answer["act"]["name"], answer["direction"]) == ("duplicate", "up")
+    assert answer["probability"] > 0.9
+    assert not [one for one in answer["alternatives"] if "not show the effect" in one["why"]]
+
+
+@pytest.mark.parametrize(("kind", "differ"), [("double", True), ("reorder", True), (DROP, False)])
+def test_packets_that_come_again_differ_where_their_order_matters(kind: str, differ: bool) -> None:
+    one = Sent(0, True, FLOW, b"\x80\x60" + bytes(range(100)))
+    unit = repeated_unit((one,), 5, 10 * MS, kind=kind)
+    own = {packet.payload for packet in unit if len(packet.payload) == 102}
+    assert (len(own) > 1) == differ
+    assert ip_size(again(one, 3, kind)) == ip_size(one)
+
+
+@pytest.mark.parametrize(
+    ("match", "act", "key", "value"),
+    [
+        ({"size": "24-"}, "loss", "loss", 0.3),
+        pytest.param({"size": "20-"}, "delay", "delay_ms", 60.0, marks=pytest.mark.slow),
+    ],
+)
+def test_a_rule_that_strikes_most_controls_is_not_taken_for_the_line(
+    match: dict[str, Any], act: str, key: str, value: float
+) -> None:
+    answer = answered(match, act, NOISES[1], scope="packet", **{key: value})
+    about = answer["act"]["parameters"][key]
+    assert answer["trigger"]["match"] == match
+    assert about["low"] <= value <= about["high"]
+
+
+@pytest.mark.parametrize(("loss", "verdict"), [(0.05, "clean"), (0.15, "cannot tell")])
+def test_a_line_that_loses_much_of_all_that_is_sent_is_not_called_clean(
+    loss: float, verdict: str
+) -> None:
+    answer = run.against(EMPTY, call(), "4g", 1, Noise(loss=loss)).answer
+    assert answer["verdict"] == verdict
+    assert (answer["probability"] > 0.9) == (verdict == "clean")
+    noted = [one for one in answer["alternatives"] if "strikes everything alike" in one["why"]]
+    assert bool(noted) == (verdict == "cannot tell")
+
+
+@pytest.mark.slow
+def test_datagrams_that_condemn_a_client_are_found_behind_forged_resets_of_its_streams() -> None:
+    match = {"stun": True, "ports": [3478]}
+    answer = answered(match, "reset", NOISES[1], scope="client", lasts_s=120.0)
+    assert answer["act"]["name"] == "reset"
+    assert (answer["scope"], answer["trigger"]["match"]) == ("client", match)
+
+
+def test_a_bucket_that_hardly_fills_is_no_limit_of_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    prober = Prober(VirtualSockets(EMPTY, "fibre", 3, Noise()), "fibre", 3)
+    plays = Plays(prober, call(), Result())
+    unit = tuple(Sent(n * 20 * MS, True, FLOW, bytes([n]) * 100) for n in range(20))
+    plays.base, plays.shown = LINE, [outcome_of(unit, np.arange(20) > 8, 4)]
+    finding = Finding(DROP, FLOW, True, 50.0, 1.0, 9)
+    plays.result.findings = [finding]
+    shown: dict[str, Any] = {}
+    for rate in (0.004, 40 * LEAST_RATE):
+        plays.limits.clear()
+        found = Limit("police", rate, 900.0, 0.0, 0.0)
+        monkeypatch.setattr(kinds, "rate_limit", lambda *_, found=found: found)
+        effects = kinds.effects_behind(plays, finding, shown, True, False)
+        assert any(one.limit for one in effects) == (rate >= LEAST_RATE)
+        assert all(one.kind in (DROP, PARTIAL) for one in effects)
+
+
+def test_code_points_go_first_even_where_cross_traffic_holds_up_most_of_them() -> None:
+    points = [0 if n % 2 == 0 else (46, 8)[n // 2 % 2] for n in range(65)]
+    waits = np.full((6, 65), 150.0 * MS)
+    waits[:, [n for n, one in enumerate(points) if one == 46][::2]] = 20 * MS
+    assert goes_first(points, waits, 0.6, 10 * MS, 3 * MS) == (46,)
+    waits[4:] = 20 * MS  # a copy whose queue is not as full, for all of its packets alike
+    assert goes_first(points, waits, 0.6, 10 * MS, 3 * MS) == (46,)
+
+
+@pytest.mark.slow
+@pytest.mark.longest
+def test_a_priority_queue_that_others_share_is_named() -> None:
+    answer = answered({"ports": [3478]}, "prioritise", NOISES[0], scope="triple", rate_kbit=64.0,
+                      queue_ms=250.0, first=["cs5", "af41"], cross_kbit=12.8)  # fmt: skip
+    assert answer["act"]["name"] == "prioritise"
+    assert set(answer["act"]["parameters"]["first"]) == {"cs5", "af41"}
