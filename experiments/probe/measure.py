@@ -37,15 +37,12 @@ class Measure:
         tail = self.tail()
         if found.sought.kind not in SHARES:
             tail = self.enforced(tail)
-        refiner = Refiner(tail, found.best, found.core)
-        found.best = refiner.run()
-        found.intervals = refiner.intervals
+        refiner = self.refined(tail)
+        refuted = refiner.refuted
         if self.comes_and_goes():
             return
-        if refiner.refuted and self.is_sampled():
+        if refuted and self.is_sampled():
             return
-        if refiner.refuted:
-            found.refute("the trigger alone did not show the effect again")
         sought = found.sought
         if sought.kind == DROP:
             found.spared = refiner.spared()
@@ -59,6 +56,8 @@ class Measure:
             act, parameters = acts.run()
             if acts.by_chance:
                 tail = self.enforced(tail)
+                refuted = refuted and self.refined(tail).refuted  # some flows alone show it
+                tail = self.tail()
                 acts = Acts(tail, found.core, self.is_limit)
                 act, parameters = acts.run()
             found.act = act if act or acts.certain else rough_act(found.sought)
@@ -67,6 +66,8 @@ class Measure:
                 found.best = found.best._replace(way=way)
                 found.equal = list(dict.fromkeys(one._replace(way=way) for one in found.equal))
             found.parameters |= parameters
+        if refuted:
+            found.refute("the trigger alone did not show the effect again")
         # only many packets, close together, show these
         limited = found.act.get("act") in (*LIMITS, "reorder")
         if found.best.scope != "packet" and not found.best.media and not limited:
@@ -83,6 +84,13 @@ class Measure:
             found.refute("which act it is could not be measured")
         if found.act.get("act") == "shape" and not found.notes:
             self.find_classes()
+
+    def refined(self, tail: Tail) -> Refiner:
+        """Find the exact numbers of the trigger; returns what asked for them."""
+        refiner = Refiner(tail, self.found.best, self.found.core)
+        self.found.best = refiner.run()
+        self.found.intervals |= refiner.intervals
+        return refiner
 
     def weigh_again(self, acts: Acts, lasts_s: float) -> dict[str, Number]:
         """Measure an act again without the packets that came after the condemnation's end; returns
