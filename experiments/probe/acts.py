@@ -432,17 +432,14 @@ class Acts:
         """Return packets that show the line itself meanwhile: of the first kind that the rule does
         not strike."""
         rule = self.rule
-        kinds = [
-            (UDP, OCTETS, False),
-            (UDP, OCTETS, True),
-            (UDP, TINY, False),
-            (TCP, OCTETS, False),
-        ]
-        units = [spaced_controls(self.core[-1], apart, count, *kind) for kind in kinds]
         assert rule is not None
-        return next((one for one in units
-                     if not strikes(self.tail.through(one, True), [rule]).struck[0].all()),
-                    units[-1])  # fmt: skip
+        kinds = ((UDP, OCTETS, False), (UDP, OCTETS, True), (UDP, TINY, False),
+                 (TCP, OCTETS, False))  # fmt: skip
+        for kind in kinds:
+            unit = spaced_controls(self.core[-1], apart, count, *kind)
+            if not strikes(self.tail.through(unit, True), [rule]).struck[0].all():
+                break
+        return unit
 
     def count_controls(self, control: Outcome, rule: Rule) -> None:
         """Add packets that the rule does not strike to those that show the line's own loss."""

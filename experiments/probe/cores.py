@@ -58,14 +58,9 @@ def core_of(plays: Plays, best: Hypothesis, unit: Probe, finding: Finding, forge
         # a NAT lets nothing in before something went out
         cores = [(one._replace(time=0, up=True, payload=body, before=()), one._replace(time=OPENED))
                  for body in (noise(8, "opener"), zeros(8, "opener"))]  # fmt: skip
-        core = next(
-            (
-                core
-                for core in cores
-                if not strikes(plays.through(core, True), [plain]).struck[0, 0]
-            ),
-            cores[0],
-        )
+        idle = [one for one in cores
+                if not strikes(plays.through(one, True), [plain]).struck[0, 0]]  # fmt: skip
+        core = (idle or cores)[0]
     if one.ends.proto != TCP and not is_struck_again(plays, plain, core):
         return shorten_gaps(own)  # what the packet is depends on those before it
     return core

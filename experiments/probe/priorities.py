@@ -209,7 +209,7 @@ def goes_first(
     tried = sorted({dscp for dscp in points if dscp})
     for dscp in tried:
         own = [at for at, one in enumerate(points) if one == dscp]
-        near = np.stack([waits[:, neighbours(at, others)].mean(axis=1) for at in own], axis=1)
+        near = np.stack([waits[:, next_to(at, others)].mean(axis=1) for at in own], axis=1)
         shares = (waits[:, own] / near)[near > least + 4 * doubt]
         if len(shares):
             known += 1
@@ -218,7 +218,7 @@ def goes_first(
     return tuple(first) if known >= KNOWN * len(tried) else None
 
 
-def neighbours(at: int, others: NDArray[np.bool_]) -> list[int]:
+def next_to(at: int, others: NDArray[np.bool_]) -> list[int]:
     """Return the places of the packets next to one that have code point 0."""
     return [near for near in (at - 1, at + 1) if near < len(others) and others[near]]
 

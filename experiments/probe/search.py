@@ -70,6 +70,8 @@ class Search:
         self.take_rewrites()
         self.note_equals()
         self.result.verdict = self.verdict()
+        if not self.result.found:
+            self.result.notes += self.much_lost()
         return self.result
 
     def _run(self) -> None:
@@ -154,9 +156,8 @@ class Search:
         seen = [*self.result.findings,
                 *(one.finding for one in self.result.found if one.sought.kind == MARK)]  # fmt: skip
         if not seen:
-            if self.result.unseen is None or self.loses_much():
-                return "cannot tell"
-            return "clean"
+            known = self.result.unseen is not None and not self.much_lost()
+            return "clean" if known else "cannot tell"
         strongest = max(one.score for one in seen)
         if self.result.found and strongest < PLAIN and all(one.notes for one in self.result.found):
             return "cannot tell"  # the rule's own probes did not show the effect again
@@ -167,17 +168,16 @@ class Search:
             return "cannot tell"  # no rule explains it, and it is not plain
         return "blocked" if {INJECT, DROP} & {one.kind for one in seen} else "degraded"
 
-    def loses_much(self) -> bool:
-        """Return whether controls lose more than lines usually do, and note that: a rule that
+    def much_lost(self) -> list[str]:
+        """Return notes on directions in which controls lose more than on most lines: a rule that
         strikes whatever is sent looks the same."""
-        much = [(share, way) for (lost, sent), share, way in
-                zip(self.plays.base.counts, self.plays.base.loss, ("down", "up"), strict=True)
-                if share_interval(lost, sent)[0] > MUCH_LOST]  # fmt: skip
-        self.result.notes += [
+        base = self.plays.base
+        return [
             f"controls lose {share:.0%} of their packets on the way {way}: the line itself, or a "
-            "rule that strikes everything alike" for share, way in much
-        ]  # fmt: skip
-        return bool(much)
+            "rule that strikes everything alike"
+            for (lost, sent), share, way in zip(base.counts, base.loss, ("down", "up"), strict=True)
+            if share_interval(lost, sent)[0] > MUCH_LOST
+        ]
 
     def known(self, found: Found) -> Found | None:
         """Return the earlier rule that has the same act on most of what a further rule strikes,

@@ -12,7 +12,7 @@ import pytest
 from midcall.captures.packets.numbers import UDP
 from midcall.experiments.probe import kinds, run
 from midcall.experiments.probe.effects import Finding
-from midcall.experiments.probe.line_oracle import DROP, PARTIAL
+from midcall.experiments.probe.line_oracle import DOUBLE, DROP, PARTIAL, REORDER
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.priorities import goes_first
 from midcall.experiments.probe.prober import Prober
@@ -72,7 +72,7 @@ def test_of_equal_datagrams_it_shows_which_came_twice() -> None:
     assert not [one for one in answer["alternatives"] if "not show the effect" in one["why"]]
 
 
-@pytest.mark.parametrize(("kind", "differ"), [("double", True), ("reorder", True), (DROP, False)])
+@pytest.mark.parametrize(("kind", "differ"), [(DOUBLE, True), (REORDER, True), (DROP, False)])
 def test_packets_that_come_again_differ_where_their_order_matters(kind: str, differ: bool) -> None:
     one = Sent(0, True, FLOW, b"\x80\x60" + bytes(range(100)))
     unit = repeated_unit((one,), 5, 10 * MS, kind=kind)
