@@ -16,6 +16,7 @@ from midcall.experiments.probe.code_points import code_points_of
 from midcall.experiments.probe.prober import MS, Outcome, Prober
 from midcall.testbed.network.link import PRESETS
 from midcall.testbed.probing.probe import Ends, Probe, Sent
+from midcall.testbed.probing.sockets import Delays
 
 #: Share of packets that a rule of certain loss lets through in the model (late packets, errors).
 MISS = 0.02
@@ -55,6 +56,12 @@ class Baseline(NamedTuple):
     again: tuple[float, float] = (AGAIN, AGAIN)
     inflation: tuple[float, float] = (1.0, 1.0)
     reordered: float = LEAST_REORDERED
+
+    @property
+    def delays(self) -> Delays:
+        """Return the line's own delays, as `play` takes them."""
+        down, up = zip(self.fixed, self.per_octet, strict=True)
+        return down, up
 
     def excess(self, outcome: Outcome) -> NDArray[np.float64]:
         """Return each packet's delay beyond the line's own, float64[copies, packets], in ns; nan

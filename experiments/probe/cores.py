@@ -30,7 +30,8 @@ def core_of(plays: Plays, best: Hypothesis, unit: Probe, finding: Finding, forge
     """
     keys = best.keys
     through = plays.through(unit, False)
-    plain = best._replace(scope="packet", way=None, after="", media=False).rule()
+    # media that are dropped may come behind what meets the match
+    plain = best._replace(scope="flow" if best.media else "packet", way=None, after="").rule()
     if plain is None:
         return shorten_gaps(unit[:1])
     hits = np.flatnonzero(strikes(through, [plain]).struck[0])

@@ -34,6 +34,7 @@ from midcall.experiments.probe.line_oracle import (
     MARK,
     PARTIAL,
     REORDER,
+    Effect,
 )
 from midcall.experiments.probe.prober import MS, Outcome
 from midcall.testbed.probing.probe import Ends, flow_numbers, flows_of
@@ -67,7 +68,8 @@ class Finding(NamedTuple):
     """An effect on one group.
 
     score: log-likelihood ratio; amount: share of losses, ns, or a code point; first: index of the
-    first packet that is struck; chance: share of copies that are struck.
+    first packet that is struck; chance: share of copies that are struck; late: by how much packets
+    are late that others overtake, in ns.
     """
 
     kind: str
@@ -77,6 +79,12 @@ class Finding(NamedTuple):
     amount: float
     first: int
     chance: float = 1.0
+    late: float = 0.0
+
+    @property
+    def effect(self) -> Effect:
+        """Return what it shows of a rule."""
+        return Effect(self.kind, self.amount, self.chance, late=self.late)
 
 
 def joined(outcomes: Sequence[Outcome]) -> Outcome:
@@ -434,7 +442,7 @@ def out_of_order(
         gone * math.log(base.reordered) + (count - gone) * math.log(1 - base.reordered)
     ) - loss_penalty(groups)  # fmt: skip
     first = int(places[np.flatnonzero(late.any(axis=0))[0]])
-    return Finding(REORDER, NOWHERE, True, score, share, first)
+    return Finding(REORDER, NOWHERE, True, score, share, first, late=amount)
 
 
 def sometimes_late(

@@ -6,24 +6,35 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.effects import SHOWN, Finding, findings
 from midcall.experiments.probe.fit import affected_of
+from midcall.experiments.probe.found import BLOCKING, Found
 from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, PARTIAL, SHARES, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import Outcome
 from midcall.testbed.probing.probe import Ends
 
+#: Kinds of effects after which packets do not arrive.
+LOSSES = (DROP, PARTIAL, INJECT)
 #: Share of copies that show an effect, of those expected, below which a packet does not.
 SILENT = 0.4
 
 
 def without_found_rules(plays: Plays, outcome: Outcome, tight: bool, sought: Effect) -> Outcome:
     """Return an outcome without what the rules found so far explain, and without the packets
-    that they may decide and that do not show an effect: those say nothing of a rule behind."""
+    that they may decide and that do not show an effect: those say nothing of a rule behind. What
+    rules that come behind it drop, it does not strike."""
     rest = plays.masked(outcome, tight, sought.kind)
+    if sought.kind not in LOSSES:
+        for found in plays.behind:
+            if found.rule.act in BLOCKING:
+                dropped = outcome.lost & plays.decided_by(found, outcome.unit, tight)
+                delay = np.where(dropped, own_delay(rest, plays.base), rest.delay)
+                rest = rest._replace(delay=delay)
     decided = plays.decided(outcome.unit, tight)
     if not decided.any():
         return rest
@@ -31,6 +42,23 @@ def without_found_rules(plays: Plays, outcome: Outcome, tight: bool, sought: Eff
     share = (affected & usable).sum(axis=0) / np.maximum(usable.sum(axis=0), 1)
     shows = share >= least_share(sought)
     return rest._replace(delay=np.where(decided & ~shows, -2, rest.delay))
+
+
+def come_behind(plays: Plays, finding: Finding, sought: Effect) -> list[Found]:
+    """Return the rules found so far that come behind the one that makes an effect: they would keep
+    most of the packets from it that show it."""
+    outcome = plays.shown[0]
+    key = finding.ends._replace(far=b"")
+    own = np.array([one.ends._replace(far=b"") == key and one.up == finding.up
+                    for one in outcome.unit])  # fmt: skip
+    rest = plays.masked(outcome, False, sought.kind)
+    affected, usable, _ = affected_of(rest, plays.base, sought)
+    share = (affected & usable).sum(axis=0) / np.maximum(usable.sum(axis=0), 1)
+    shows = own & (share >= least_share(sought))
+    return [
+        found for found in plays.result.found
+        if 2 * (shows & plays.decided_by(found, outcome.unit, False)).sum() > shows.sum()
+    ]  # fmt: skip
 
 
 def of_kind(
@@ -42,8 +70,7 @@ def of_kind(
     apart: whether a share of losses and packets that never arrive are different kinds; limits:
     whether the rule limits a rate, which makes losses and delays.
     """
-    losses = (DROP, PARTIAL, INJECT)
-    same = losses if finding.kind in losses and not apart else (finding.kind,)
+    same = LOSSES if finding.kind in LOSSES and not apart else (finding.kind,)
     if limits:
         same = (DROP, PARTIAL, DELAY)
     kinds: dict[tuple[Ends, bool], set[str]] = {}
@@ -69,14 +96,19 @@ def of_kind(
 def punctual(outcome: Outcome, base: Baseline, hit: np.ndarray[Any, Any]) -> Outcome:
     """Return an outcome in which some packets show neither delays nor copies. hit:
     bool[packets]."""
-    way = outcome.up.astype(int)
-    own = np.array(base.fixed)[way] + np.array(base.per_octet)[way] * outcome.size
     late, twice = outcome.overtaken, outcome.twice
     return outcome._replace(
-        delay=np.where((outcome.delay >= 0) & hit, own.astype(np.int64), outcome.delay),
+        delay=np.where((outcome.delay >= 0) & hit, own_delay(outcome, base), outcome.delay),
         overtaken=None if late is None else late & ~hit,
         twice=None if twice is None else twice & ~hit,
     )
+
+
+def own_delay(outcome: Outcome, base: Baseline) -> NDArray[np.int64]:
+    """Return the line's own delay of each packet, int64[packets], in ns."""
+    way = outcome.up.astype(int)
+    own = np.array(base.fixed)[way] + np.array(base.per_octet)[way] * outcome.size
+    return np.asarray(own.astype(np.int64))
 
 
 def least_share(sought: Effect) -> float:

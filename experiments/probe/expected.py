@@ -78,7 +78,7 @@ class Model:
         """Return what some copies of a unit show; the arguments are those of `Prober.ask`."""
         key = unit, tight, keep_far
         if key not in self.known:
-            self.prober.jitter = self.of.jitter
+            self.prober.jitter, self.prober.usual = self.of.jitter, self.of.usual
             self.prober.fresh_far, self.prober.far_bits = self.of.fresh_far, self.of.far_bits
             played = self.prober.ask(
                 "", [unit], FEW if tight else COPIES, tight, patience, keep_far=[keep_far]
@@ -92,13 +92,15 @@ class Model:
 def unexplained(
     seen: Outcome, expected: Outcome, base: Baseline, kind: str, loses: Bools,
     limited: bool = False, wide: bool = False, reorders: bool = False,
+    flagged: Bools | None = None,
 ) -> Outcome:  # fmt: skip
     """Return an outcome without what a rule predicts of a kind of effect.
 
     A packet that says nothing any more counts as one that was not sent. expected: the same unit
     under the rule; loses: bool[packets], what the rule may lose on a line without noise; limited:
     whether it limits a rate; wide: whether it keeps other flows of a host from passing, too;
-    reorders: whether it delays some packets, so that others overtake them.
+    reorders: whether it delays some packets, so that others overtake them; flagged: bool[packets],
+    what it may duplicate or reorder, where that is known.
     """
     if kind in (DROP, PARTIAL, INJECT):
         lossy = without_losses(seen, expected, base, loses, limited, wide)
@@ -107,11 +109,11 @@ def unexplained(
         delay = np.where(seen.streams, lossy.delay, on_time.delay)
         return without_events(lossy._replace(delay=delay), expected)
     if kind == DOUBLE:
-        return without_flags(seen, expected, "twice")
+        return without_flags(seen, expected, "twice", flagged)
     if kind == MARK:
         return without_marks(seen, expected)
     on_time = without_delays(seen, expected, base, reorders)
-    return without_flags(on_time, expected, "overtaken")
+    return without_flags(on_time, expected, "overtaken", flagged)
 
 
 def losses_of(outcome: Outcome) -> tuple[Bools, Bools]:
@@ -264,9 +266,12 @@ def disturbed_streams(seen: Outcome, expected: Outcome, late: Floats) -> set[End
     return result
 
 
-def without_flags(seen: Outcome, expected: Outcome, name: str) -> Outcome:
+def without_flags(
+    seen: Outcome, expected: Outcome, name: str, flagged: Bools | None
+) -> Outcome:  # fmt: skip
     """Return an outcome without packets that come twice, or late behind others, of the flows and
-    directions in which as many are expected."""
+    directions in which as many are expected: also where, of few, none was drawn. flagged: see
+    `unexplained`."""
     flags, own = getattr(seen, name), getattr(expected, name)
     if flags is None or own is None:
         return seen
@@ -274,7 +279,8 @@ def without_flags(seen: Outcome, expected: Outcome, name: str) -> Outcome:
     for _, _, places in groups_of(seen):
         some, other = (one.delay[:, places] >= 0 for one in (seen, expected))
         predicted = own[:, places] & other
-        if predicted.any() and not beyond(flags[:, places], some, predicted, other):
+        may = predicted.any() or (flagged is not None and flagged[places].any())
+        if may and not beyond(flags[:, places], some, predicted, other):
             flags[:, places] = False
     return seen._replace(**{name: flags})
 
@@ -290,11 +296,13 @@ def without_marks(seen: Outcome, expected: Outcome) -> Outcome:
 
 
 def not_seen(seen: Outcome, expected: Outcome) -> bool:
-    """Return whether a flow and direction is expected to lose clearly more than it does, or to
-    receive forged answers that it does not."""
-    both = (*losses_of(expected), *losses_of(seen))
+    """Return whether a flow and direction is expected to lose clearly more than it does, to have
+    clearly more packets come twice, or to receive forged answers that it does not."""
+    kinds = [(*losses_of(expected), *losses_of(seen))]
+    if seen.twice is not None and expected.twice is not None:
+        kinds.append((expected.twice, expected.delay >= 0, seen.twice, seen.delay >= 0))
     for _, _, places in groups_of(seen):
-        if beyond(*(one[:, places] for one in both)):
+        if any(beyond(*(one[:, places] for one in both)) for both in kinds):
             return True
     real = {event.ends for some in (*seen.events, *seen.strange) for event in some}
     counts: dict[Ends, int] = {}

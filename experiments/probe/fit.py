@@ -42,8 +42,9 @@ Floats = NDArray[np.float64]
 
 #: Delay beyond that in other copies from which a stream's packet may have been sent again, in ns.
 AGAIN_AFTER = 60 * MS
-#: Distance of two packets, in ns, of which the later one overtakes one that is reordered.
-SOON = 21 * MS
+#: Distance of two packets, in ns, of which the later one overtakes one that is reordered, where it
+#: is not known by how much that is late; and the part of this lateness that is sure to suffice.
+SOON, SURELY = 21 * MS, 0.8
 #: Time in which a kernel sends again what was lost, in ns, and the largest chance that is assumed
 #: that the line itself holds up a packet of a stream.
 HINDERED, HELD_UP = 300 * MS, 0.9
@@ -87,7 +88,7 @@ def affected_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools
         own = STRAY if sought.kind == DOUBLE else base.reordered
         usable = (outcome.delay >= 0) & ~outcome.streams
         if sought.kind == REORDER:
-            usable = usable & followed(outcome.unit)
+            usable = usable & followed(outcome.unit, max(SOON, SURELY * sought.late))
         return affected, usable, np.full(len(losses), own)
     if sought.kind == MARK:
         affected = np.zeros(outcome.delay.shape, bool)
@@ -151,16 +152,16 @@ def strikes_of_limit(through: Passing, rules: Sequence[Rule], base: Baseline) ->
     return found._replace(struck=np.where(streams[None, :], found.lost, found.struck))
 
 
-def followed(unit: Probe) -> Bools:
-    """Return which packets another one of their flow and direction follows soon: others cannot be
-    overtaken, and of equal ones it is not known which came."""
+def followed(unit: Probe, within: float) -> Bools:
+    """Return which packets another one of their flow and direction follows within so many ns:
+    others cannot be overtaken, and of equal ones it is not known which came."""
     result = np.zeros(len(unit), bool)
     counts = Counter((one.ends, one.up, one.payload) for one in unit)
     last: dict[tuple[Ends, bool], int] = {}
     for at in reversed(range(len(unit))):
         one = unit[at]
         after = last.get((one.ends, one.up))
-        soon = after is not None and unit[after].time - one.time <= SOON
+        soon = after is not None and unit[after].time - one.time <= within
         result[at] = soon and counts[one.ends, one.up, one.payload] == 1
         last[one.ends, one.up] = at
     return result

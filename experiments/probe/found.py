@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,6 +68,7 @@ class Found:
     octets: list[str] = field(default_factory=list)
     spared: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    behind: list[Found] = field(default_factory=list)  # rules found before, which come behind it
     classes: Classes | None = None  # of a queue; None where it is not known whether it has several
     refused: bool = False  # whether forged answers came to attempts to connect alone
 
@@ -74,6 +76,10 @@ class Found:
         """Note that a probe contradicts the rule."""
         self.probability *= REFUTED
         self.notes.append(note)
+
+    def comes_before(self, other: Found) -> bool:
+        """Return whether the rule is known to come before another one: of both, it decides."""
+        return any(one is other for one in self.behind)
 
     @property
     def strikes_any(self) -> bool:
@@ -150,6 +156,15 @@ class Result:
     findings: list[Finding] = field(default_factory=list)
     beliefs: list[dict[str, Any]] = field(default_factory=list)
     unseen: Unseen | None = None
+
+
+def in_order(found: Sequence[Found]) -> list[Found]:
+    """Return rules in the order in which they decide, as far as it is known."""
+    result: list[Found] = []
+    for one in found:
+        place = next((at for at, other in enumerate(result) if one.comes_before(other)), None)
+        result.insert(len(result) if place is None else place, one)
+    return result
 
 
 def rough_act(sought: Effect) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from midcall.experiments.probe.choice import Choice
 from midcall.experiments.probe.conditions import conditions_around, sizes_seen, with_allowances
 from midcall.experiments.probe.cores import core_of
 from midcall.experiments.probe.effects import Finding
-from midcall.experiments.probe.evidence import of_kind, without_found_rules
+from midcall.experiments.probe.evidence import come_behind, of_kind, without_found_rules
 from midcall.experiments.probe.forged import (
     answered_pass,
     forged_act,
@@ -115,6 +115,7 @@ class Identifier:
             [beliefs.hypotheses[at] for at in same[1:]],
             beliefs.explained, act, octets=octets, notes=notes,
             refused=self.forged and all(refused(seen.outcome) for seen in beliefs.seen),
+            behind=list(self.plays.behind),
         )  # fmt: skip
         if self.forged and not self.strikes_streams(found):
             found.act = {}  # what is forged is no datagram: the rule drops
@@ -160,6 +161,9 @@ class Identifier:
         Also returns the conditions of which rules are made, and the play from which they are.
         """
         sought = effects[0]
+        self.plays.behind = []
+        if finding.kind != INJECT and not sought.limit:
+            self.plays.behind = come_behind(self.plays, finding, sought)
         paced = self.limits.get(sought.limit)
         # a queue delays each packet by its own octets, which no single delay says
         beliefs = Beliefs(

@@ -48,12 +48,11 @@ def effects_behind(
         if limit is not None and limit.rate >= LEAST_RATE:
             known = Effect.of_limit(limit.fields)
             measured[known.limit] = limit.shown
-            late = [Effect(DELAY, finding.amount, finding.chance)]
-            return [known, *(late if finding.kind == DELAY else [])]
-    result = {finding.kind: Effect(finding.kind, finding.amount, finding.chance)}
+            return [known, *([finding.effect] if finding.kind == DELAY else [])]
+    result = {finding.kind: finding.effect}
     for one in own if finding.kind != MARK and not apart else ():
         if one.kind != MARK:  # a rule that marks does nothing else
-            result.setdefault(one.kind, Effect(one.kind, one.amount, one.chance))
+            result.setdefault(one.kind, one.effect)
     if finding.kind in (DROP, PARTIAL) and not apart:
         result.setdefault(DROP, Effect(DROP, 1.0, 1.0))
         result.setdefault(PARTIAL, Effect(PARTIAL, 0.5, 1.0))

@@ -36,13 +36,15 @@ LEAST_COPIES, MOST_COPIES, MISSED = 3, 40, 2e-3
 class Effect(NamedTuple):
     """A kind of effect (of FAMILIES), its size (loss as a share, delay in ns, or a code point), the
     chance of enforcement, and which act it is, where that is known. limit: of a limited rate, the
-    act as the policy language writes it, as JSON."""
+    act as the policy language writes it, as JSON; late: by how much packets are late that others
+    overtake, in ns."""
 
     kind: str
     amount: float = 1.0
     chance: float = 1.0
     detail: str = ""
     limit: str = ""
+    late: float = 0.0
 
     @classmethod
     def of_limit(cls, act: dict[str, Any]) -> Effect:

@@ -116,6 +116,7 @@ class Plays:
         self.closer = False  # whether more of the capture was played for further rules
         self.own_units: list[Probe] = []  # besides the capture, units played to its own addresses
         self.models: dict[str, Model] = {}  # of the rules found so far
+        self.behind: list[Found] = []  # rules found that come behind the one that is identified
         # of a flow and direction, beyond what some rules explain: what several paces showed
         self.limits: dict[tuple[Ends, bool, tuple[Hypothesis, ...]], Limit | None] = {}
         self.base = Baseline((0.02, 0.02), (0.0, 0.0), (0.0, 0.0), (1.0 * MS, 1.0 * MS))
@@ -130,6 +131,7 @@ class Plays:
         self.prober.rewrites = rewrites_of([one for some in controls for one in some])
         self.prober.taught(f"loss {max(self.base.loss):.1%}")
         self.prober.jitter = int(JITTERS * max(self.base.spread))
+        self.prober.usual = self.base.delays
         # the stream ends with the capture, so that it has as little time to send again
         late = max(self.capture[-1].time - units[-1][-1].time, 0)
         units[-1] = tuple(one._replace(time=one.time + late) for one in units[-1])
@@ -371,22 +373,29 @@ class Plays:
                 if found.rule.act in LOSSLESS:
                     loses = np.zeros_like(loses)
                 reorders = found.rule.act == "reorder"
+                flagged = predicted.struck[0] & (found.rule.act in ("duplicate", "reorder"))
                 rest = unexplained(outcome, expected, self.base, kind, loses, limited, wide,
-                                   reorders)  # fmt: skip
+                                   reorders, flagged)  # fmt: skip
                 touched = self.touched(found, outcome.unit, predicted)
                 outcome = rest._replace(delay=np.where(touched, rest.delay, outcome.delay))
         return outcome
 
     def decided(self, unit: Probe, tight: bool) -> np.ndarray[Any, Any]:
-        """Return which packets of a unit the rules found so far may keep from others,
-        bool[packets]: the first rule that applies decides a packet, also in the direction that it
-        leaves alone."""
+        """Return which packets of a unit the rules found so far may keep from the one that is
+        identified, bool[packets]: the first rule that applies decides a packet, also in the
+        direction that it leaves alone. Rules that come behind it keep none from it."""
         result = np.zeros(len(unit), bool)
         for found in self.result.found:
-            rule = found.decides
-            if rule is not None:
-                result |= strikes(self.through(unit, tight), [rule]).struck[0]
+            if not any(found is one for one in self.behind):
+                result |= self.decided_by(found, unit, tight)
         return result
+
+    def decided_by(self, found: Found, unit: Probe, tight: bool) -> np.ndarray[Any, Any]:
+        """Return which packets of a unit one rule keeps from rules behind it, bool[packets]."""
+        rule = found.decides
+        if rule is None:
+            return np.zeros(len(unit), bool)
+        return np.asarray(strikes(self.through(unit, tight), [rule]).struck[0])
 
     def touched(
         self, found: Found, unit: Probe, predicted: Strikes
@@ -404,9 +413,12 @@ class Plays:
                          for one in unit])  # fmt: skip
 
     def expected(self, found: Found, unit: Probe, tight: bool) -> Outcome:
-        """Return what a rule alone predicts of a unit: together, one that condemns a flow would
-        keep others from it, although the rules found may have other scopes than those in force."""
-        return self.simulated(found.rules, unit, tight)
+        """Return what a rule predicts of a unit behind those that are known to come before it. With
+        the others, one that condemns a flow would keep them from it, although the rules found may
+        have other scopes than those in force."""
+        before = [rule for one in self.result.found if one.comes_before(found)
+                  for rule in one.rules]  # fmt: skip
+        return self.simulated([*before, *found.rules], unit, tight)
 
     def simulated(self, rules: Sequence[Rule], unit: Probe, tight: bool) -> Outcome:
         """Return what a unit shows on a line in virtual time under rules."""
@@ -426,8 +438,13 @@ class Plays:
         return outcome._replace(held_up=share)
 
     def blocked(self, unit: Probe) -> np.ndarray[Any, Any]:
-        """Return which packets of a unit a rule found so far keeps from arriving, bool[packets]."""
-        rules = [one.as_drop for one in self.result.found if one.rule.act in BLOCKING]
+        """Return which packets of a unit a rule found so far keeps from arriving, bool[packets];
+        one that comes behind the rule that is identified is left out."""
+        rules = [
+            one.as_drop
+            for one in self.result.found
+            if one.rule.act in BLOCKING and not any(one is other for other in self.behind)
+        ]
         if not rules:
             return np.zeros(len(unit), bool)
         return np.asarray(strikes(self.through(unit, False), rules).lost.any(axis=0))

@@ -22,7 +22,16 @@ from midcall.captures.packets.numbers import TCP
 from midcall.testbed.network.link import PRESETS
 from midcall.testbed.probing.leash import BudgetUsedUp
 from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size
-from midcall.testbed.probing.sockets import ENDED, OPENED, RESET, Event, Played, Sockets, play
+from midcall.testbed.probing.sockets import (
+    ENDED,
+    NOT_KNOWN,
+    OPENED,
+    RESET,
+    Event,
+    Played,
+    Sockets,
+    play,
+)
 from midcall.testbed.probing.virtual_line import DATAGRAM, SEGMENT
 
 MS = 1_000_000
@@ -201,6 +210,7 @@ class Prober:
         self.record: list[Asked] = []
         self.numbers = 0
         self.jitter = 0  # ns by which the line's own delay varies
+        self.usual = NOT_KNOWN
         # of a line that rewrites code points, those that are known: (upwards, sent) -> received
         self.rewrites: dict[tuple[bool, int], int] = {}
         preset = PRESETS[access]
@@ -291,7 +301,7 @@ class Prober:
         streams = any(one.ends.proto == TCP for one in plan)
         wait = patience or (STREAM_PATIENCE if streams else PATIENCE)
         try:
-            played = play(self.sockets, plan, wait)
+            played = play(self.sockets, plan, wait, self.usual)
         except BudgetUsedUp as error:
             raise ProbesSpent(str(error)) from error
         self.probes += 1

@@ -198,12 +198,19 @@ class Search:
             return False
         before = self.plays.left_over()
         place = self.result.found.index(known)
-        self.result.found[place] = found
+        self.put(place, found)
         after = self.plays.left_over()
         if len(after) < len(before):
             return True
-        self.result.found[place] = known
+        self.put(place, known)
         return False
+
+    def put(self, place: int, found: Found) -> None:
+        """Put a rule in the place of another one."""
+        before = self.result.found[place]
+        self.result.found[place] = found
+        for one in self.result.found:
+            one.behind = [found if other is before else other for other in one.behind]
 
     def is_sure(self, found: Found, finding: Finding) -> bool:
         """Return whether a further rule is sure enough to be named."""
@@ -228,12 +235,12 @@ class Search:
             if again is None:
                 continue
             misfits = self.misfits()
-            self.result.found[place] = again
+            self.put(place, again)
             more = self.misfits() - misfits
             surer = (again.probability >= KEEPS * before.probability
                      and again.explained >= KEEPS * before.explained)  # fmt: skip
             if more > 0 or (more == 0 and not surer):
-                self.result.found[place] = before
+                self.put(place, before)
 
     def misfits(self) -> int:
         """Return how many effects the rules found leave unexplained, and whether they predict one
@@ -261,14 +268,17 @@ class Search:
         return before - after
 
     def leave_out_superfluous(self) -> None:
-        """Leave out rules without which the others explain as much, the narrowest first. A rule
-        whose own effect is left over even so is kept: others do not explain it."""
+        """Leave out rules without which the others explain as much, first those that predict more
+        than the capture shows, then the narrowest. A rule whose own effect is left over even so is
+        kept: others do not explain it."""
         if len(self.result.found) < 2:
             return
         through = self.plays.through(self.plays.capture, False)
         counts = {id(one): int(strikes(through, [one.as_drop]).struck[0].sum())
                   for one in self.result.found}  # fmt: skip
-        for found in sorted(self.result.found, key=lambda one: counts[id(one)]):
+        first = {id(one): self.predicts_more(one) for one in self.result.found}
+        order = sorted(self.result.found, key=lambda one: (not first[id(one)], counts[id(one)]))
+        for found in order:
             if len(self.result.found) < 2:
                 break
             before = self.plays.left_over()
@@ -315,9 +325,11 @@ class Search:
     def is_contradicted(self) -> bool:
         """Return whether the rules found predict an effect that the capture does not show. How
         much a limit of a rate loses depends on its numbers, which are not exact."""
+        return any(self.predicts_more(found) for found in self.result.found)
+
+    def predicts_more(self, found: Found) -> bool:
+        """Return whether a rule predicts an effect that the capture does not show."""
+        if found.rule.act in LIMITS or found.rule.on_s:
+            return False
         seen = self.plays.shown[0]
-        return any(
-            not_seen(seen, self.plays.expected(found, seen.unit, False))
-            for found in self.result.found
-            if found.rule.act not in LIMITS and not found.rule.on_s
-        )
+        return not_seen(seen, self.plays.expected(found, seen.unit, False))

@@ -42,8 +42,8 @@ LATER, LATER_APART, KEPT = 3, 1_900 * MS, 0.5
 NAMED = 4
 #: The first port that is not well known (RFC 6335).
 FIRST_REGISTERED = 1024
-#: Octets of a payload whose last two may be a number, at least, and from which they are no field.
-LEAST_MARKED, ROOMY = 14, 44
+#: Octets of a payload whose last two may be a number, at least.
+LEAST_MARKED = 14
 #: Ports that rules often list.
 PORTS = (27_011, 443, 53, 3478, 60_123)
 
@@ -90,22 +90,25 @@ def point_after(last: Sent) -> int:
 
 
 def marked(last: Sent, number: int) -> bytes:
-    """Return a packet's payload with a number in its last octets where it has room for that: a
-    short one where it stays what it is, and holds no name."""
+    """Return a packet's payload with a number in its last octets where it has room for that, stays
+    what it is, and holds no name."""
     body = last.payload
     if len(body) < LEAST_MARKED or last.ends.proto == TCP:
         return body
     other = body[:-2] + number.to_bytes(2, "big")
-    if len(body) >= ROOMY:
-        return other
     before, after = read(last), read(last._replace(payload=other))
     return body if before.where or after.kind != before.kind else other
+
+
+def numbered(one: Sent, number: int) -> Sent:
+    """Return a packet with a number in its payload, see `marked`."""
+    return one._replace(payload=marked(one, number))
 
 
 def again(last: Sent, number: int, kind: str) -> Sent:
     """Return a packet that comes again, where it is to show an effect of a kind: of equal datagrams
     it is not known which one came twice, or later."""
-    return last._replace(payload=marked(last, number)) if kind in (DOUBLE, REORDER) else last
+    return numbered(last, number) if kind in (DOUBLE, REORDER) else last
 
 
 def zeros(size: int, *names: object) -> bytes:
@@ -177,7 +180,8 @@ def preceded_unit(trigger: Probe, count: int, apart: int, after: int, size: int 
 
 def dense_unit(base: Probe, most: int = ADDED) -> Probe:
     """Return a capture in which each flow and direction has many packets close together, and some
-    later, no more than `most` in all.
+    later, no more than `most` in all. Datagrams that come again have numbers: of equal ones it is
+    not known which were lost.
 
     Those that a flow has come again: of the first flow of each kind until it has DENSE packets, and
     of one that has more its largest, as limits of a rate are met by these; of others until it has
@@ -199,11 +203,13 @@ def dense_unit(base: Probe, most: int = ADDED) -> Probe:
         if 0 < lacking <= close - len(added):
             # the slower direction of an access network would hold up the other one
             begin = end + PAUSE + (0 if up else DENSE * DENSE_APART)
-            added += [same[number % len(same)]._replace(time=begin + number * DENSE_APART)
+            added += [numbered(same[number % len(same)], number)._replace(
+                          time=begin + number * DENSE_APART)
                       for number in range(lacking)]  # fmt: skip
     for _, same, end, _ in sides:
         if most - len(added) >= LATER:
-            added += [one._replace(time=end + (number + 1) * LATER_APART)
+            added += [numbered(one, DENSE + number)._replace(
+                          time=end + (number + 1) * LATER_APART)
                       for number, one in zip(range(LATER), cycle(same), strict=False)]  # fmt: skip
     return in_order([*base, *added])
 

@@ -28,7 +28,14 @@ from midcall.errors import TestbedError
 from midcall.testbed.probing.control import Control, ends_of, ends_words, greet, packed, unpacked
 from midcall.testbed.probing.leash import Budget, allowed
 from midcall.testbed.probing.probe import Ends
-from midcall.testbed.probing.sockets import DATA, ENDED, OPENED, RESET, Event
+from midcall.testbed.probing.sockets import (
+    DATA,
+    DATAGRAM_HEADERS,
+    ENDED,
+    OPENED,
+    RESET,
+    Event,
+)
 
 #: Octets that one call receives.
 ROOM = 65_536
@@ -126,7 +133,7 @@ class LocalEnd:
 
     def send(self, ends: Ends, payload: bytes, dscp: int = 0) -> None:
         """Send octets of a flow; the helper only where it has heard from the other end."""
-        self.budget.spend(len(payload) + 28)
+        self.budget.spend(len(payload) + DATAGRAM_HEADERS)
         if ends.proto == TCP:
             if ends not in self.opened:
                 self.unsent.setdefault(ends, []).append((payload, dscp))
@@ -343,7 +350,7 @@ class RemoteSockets:
         if up:
             self.near.send(ends, payload, dscp)
         else:
-            self.near.budget.spend(len(payload) + 28)
+            self.near.budget.spend(len(payload) + DATAGRAM_HEADERS)
             self.control.tell({"do": "send", "ends": ends_words(ends), "octets": packed(payload),
                                "dscp": dscp})  # fmt: skip
 

@@ -27,6 +27,14 @@ ABORT = 4
 SETTLE = 120_000_000
 #: Equal datagrams of one flow and direction, at most, whose losses are located.
 ALIGNED = 320
+#: Packets of equal ones that may be lost before the first one that comes.
+LEADS = 4
+#: Octets of IPv4's and UDP's headers.
+DATAGRAM_HEADERS = 28
+
+#: A line's own delay downwards and upwards: of a packet without octets, and of each octet, in ns.
+Delays = tuple[tuple[float, float], tuple[float, float]]
+NOT_KNOWN: Delays = (0.0, 0.0), (0.0, 0.0)
 
 
 class Event(NamedTuple):
@@ -133,12 +141,15 @@ class _Waiting:
         self.written = bytearray()
 
 
-def play(sockets: Sockets, plan: Probe, wait: int) -> Played:
+def play(sockets: Sockets, plan: Probe, wait: int, usual: Delays = NOT_KNOWN) -> Played:
     """Send a plan and note what arrives, until all has come (and SETTLE has passed), or
     `wait` ns after the last packet.
 
     Times of the plan count from now. A packet over TCP is a write to the stream; packets over TCP
     without a payload are the kernel's own and are left out, but for one with the flag ABORT.
+
+    usual: the line's own delay, where it is known: of equal datagrams of which some are lost it
+    says which ones came.
     """
     began = sockets.now()
     result = Played(plan, [-1] * len(plan), [-1] * len(plan), began=began)
@@ -197,22 +208,27 @@ def play(sockets: Sockets, plan: Probe, wait: int) -> Played:
     take()
     sockets.close()
     for (_, up), one in waiting.items():
-        _align_equal(result, up, one)
+        _align_equal(result, up, one, usual[up])
     result.ended = sockets.now()
     return result
 
 
-def _align_equal(result: Played, up: bool, one: _Waiting) -> None:
-    """Assign arrivals of equal datagrams of which some were lost to those that were sent."""
+def _align_equal(
+    result: Played, up: bool, one: _Waiting, usual: tuple[float, float]
+) -> None:  # fmt: skip
+    """Assign arrivals of equal datagrams of which some were lost to those that were sent. usual:
+    see `play`, of this direction."""
     alike = [(places, come) for places, come in one.datagrams.values()
              if 0 < len(come) < len(places) <= ALIGNED]  # fmt: skip
     if alike:
-        usual = _usual_delay(result, up, {at for places, _ in alike for at in places})
+        least = _least_delay(result, up, {at for places, _ in alike for at in places})
         for places, come in alike:
-            _align(result, places, come, usual)
+            octets = len(result.plan[places[0]].payload) + DATAGRAM_HEADERS
+            own = usual[0] + usual[1] * octets if usual[0] else None
+            _align(result, places, come, least, own)
 
 
-def _usual_delay(result: Played, up: bool, leave_out: set[int]) -> float:
+def _least_delay(result: Played, up: bool, leave_out: set[int]) -> float:
     """Return the least delay of the datagrams of a direction, but for some, in ns; 0 for none."""
     delays = [result.delay(at) for at, one in enumerate(result.plan)
               if one.up == up and one.ends.proto != TCP and at not in leave_out]  # fmt: skip
@@ -220,17 +236,22 @@ def _usual_delay(result: Played, up: bool, leave_out: set[int]) -> float:
 
 
 def _align(
-    result: Played, places: list[int], arrivals: list[tuple[int, int]], least: float
+    result: Played, places: list[int], arrivals: list[tuple[int, int]], least: float,
+    own: float | None,
 ) -> None:  # fmt: skip
     """Decide which of several equal datagrams arrived, if fewer came than were sent: the choice
-    that keeps the order and makes the delays equal and close to the least one of other datagrams,
-    in ns, as far as possible. arrivals: times and code points."""
+    that keeps the order and makes the delays as far as possible those of the line itself, or else
+    equal and close to the least one of other datagrams. None is less than the line's own.
+
+    arrivals: times and code points; least, own: delays in ns, of other datagrams and of the line
+    where it is known.
+    """
     times = [time for time, _ in arrivals]
     sent = np.array([result.sent[at] for at in places], np.float64)
     come = np.array(times, np.float64)
     best: tuple[float, list[int]] | None = None
-    for lead in range(min(4, len(places) - len(times) + 1)):
-        usual = come[0] - sent[lead]
+    delays = [come[0] - sent[lead] for lead in range(min(LEADS, len(places) - len(times) + 1))]
+    for usual in (*([] if own is None else [own]), *delays):
         gap = np.abs(come[:, None] - sent[None, :] - usual)
         gap[come[:, None] < sent[None, :]] = np.inf
         cost = np.full((len(times) + 1, len(places) + 1), np.inf)
@@ -238,7 +259,8 @@ def _align(
         for row in range(1, len(times) + 1):
             with_it = cost[row - 1, :-1] + gap[row - 1]
             cost[row, 1:] = np.minimum.accumulate(with_it)
-        total = float(cost[-1, -1]) + abs(usual - least)
+        later = usual - (least if own is None else own)
+        total = float(cost[-1, -1]) + (later if later > 0 else -later * (len(times) if own else 1))
         if not np.isfinite(total) or (best is not None and total >= best[0]):
             continue
         chosen, column = [], len(places)

@@ -149,7 +149,7 @@ def test_packets_that_come_twice_or_are_overtaken_are_counted() -> None:
     nothing = played(rule_of({"protocol": "tcp"}, "drop"), unit)
     assert not nothing.twice
     assert not overtaken(nothing)
-    assert followed(unit).sum() == 59
+    assert followed(unit, 21 * MS).sum() == 59
 
 
 @pytest.mark.parametrize("kind", [DOUBLE, REORDER])

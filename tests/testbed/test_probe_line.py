@@ -88,6 +88,21 @@ def test_of_equal_datagrams_the_lost_one_is_located(count: int) -> None:
     assert max(delays) - min(delays) < 60 * MS  # no loss is taken for a delay of the rest
 
 
+def test_of_equal_datagrams_that_a_rule_drops_from_some_octet_on_the_first_ones_came() -> None:
+    plan = tuple(Sent(n * 12 * MS, True, VOICE, bytes(170)) for n in range(24))
+    distinct = tuple(one._replace(payload=bytes([n]) * 170) for n, one in enumerate(plan))
+    known = play(VirtualSockets(EMPTY, noise=Noise(jitter_ms=15)), distinct, 500 * MS)
+    usual = (0.0, 0.0), (float(np.median([known.delay(at) for at in range(len(plan))])), 0.0)
+    box = Policy((rule({"protocol": "udp"}, after={"bytes": 12 * 198}),))
+    for seed in range(8):
+        line = VirtualSockets(box, noise=Noise(jitter_ms=15), seed=seed)
+        played = play(line, plan, 500 * MS, usual)
+        come = [at for at, time in enumerate(played.arrived) if time >= 0]
+        assert len(come) == 12
+        assert max(come) < 16
+        assert max(abs(played.delay(at) - usual[1][0]) for at in come) < 60 * MS
+
+
 def test_a_nat_lets_nothing_in_before_something_went_out() -> None:
     down_first = tuple(one._replace(up=not one.up) for one in voice(2))
     line = VirtualSockets(EMPTY, noise=Noise(nat=True), ideal=True)

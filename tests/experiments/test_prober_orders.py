@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The prober: which of two rules decides a packet, packets that come twice, and late packets."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from midcall.captures.packets.numbers import UDP
+from midcall.experiments.probe import answer, run
+from midcall.experiments.probe.baseline import Baseline
+from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, hypothesis
+from midcall.experiments.probe.effects import Finding, groups_of
+from midcall.experiments.probe.evidence import come_behind, without_found_rules
+from midcall.experiments.probe.expected import not_seen, unexplained
+from midcall.experiments.probe.found import Found, Result, in_order
+from midcall.experiments.probe.line_oracle import DOUBLE, DROP, Effect
+from midcall.experiments.probe.plays import Plays
+from midcall.experiments.probe.prober import Outcome, Prober
+from midcall.experiments.probe.search import Search
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import EMPTY, Policy
+from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size
+from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
+
+MS = 1_000_000
+NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
+FLOWS = [Ends(UDP, NEAR, 40_000 + number, FAR, 4_000 + number) for number in range(2)]
+LINE = Baseline((0.005, 0.005), (5e7, 5e7), (0.0, 0.0), (1e6, 1e6), ((5, 1000), (5, 1000)))
+TWICE = Effect(DOUBLE, 0.5)
+
+
+def unit_of(count: int = 20, gap: int = 20 * MS) -> Probe:
+    """Return packets of two flows upwards."""
+    return tuple(Sent(n * gap, True, ends, bytes([n]) * 100) for n in range(count)
+                 for ends in FLOWS)  # fmt: skip
+
+
+def outcome_of(unit: Probe, lost: Any = False, twice: Any = False, copies: int = 8) -> Outcome:
+    """Return a play of a unit. lost, twice: bool[packets], or of all packets."""
+    none: list[list[Any]] = [[] for _ in range(copies)]
+    shape = copies, len(unit)
+    delay = np.where(np.broadcast_to(lost, shape), -1, 50 * MS)
+    flags = np.broadcast_to(twice, shape).copy()
+    return Outcome(unit, delay, np.array([ip_size(one) for one in unit]),
+                   np.array([one.up for one in unit]), none, none, twice=flags)  # fmt: skip
+
+
+def found_of(best: Hypothesis, kind: str = DROP, **act: Any) -> Found:
+    """Return a rule that was found."""
+    sought = Effect(kind)
+    finding = Finding(kind, FLOWS[0], True, 40.0, 1.0, 0)
+    return Found(best, 0.9, sought, Beliefs(LINE, [sought]), (), finding, best, act=act)
+
+
+def plays_of(unit: Probe, *found: Found) -> Plays:
+    """Return plays of a capture with rules that were found."""
+    line = VirtualSockets(EMPTY, "4g", 1)
+    plays = Plays(Prober(line, "4g", 1), unit, Result(found=list(found)))
+    plays.base = LINE
+    return plays
+
+
+def test_a_rule_whose_effect_shows_on_packets_that_another_one_decides_comes_before_it() -> None:
+    unit = unit_of()
+    first = np.array([one.ends == FLOWS[0] for one in unit])
+    of_first, of_second = (found_of(hypothesis({"ports": [ends.far_port]})) for ends in FLOWS)
+    plays = plays_of(unit, of_first, of_second)
+    plays.shown = [outcome_of(unit, lost=~first, twice=first)]
+    finding = Finding(DOUBLE, FLOWS[0], True, 40.0, 0.5, 0)
+    assert come_behind(plays, finding, TWICE) == [of_first]
+
+
+def test_what_a_rule_behind_drops_a_rule_before_it_does_not_strike() -> None:
+    unit = unit_of()
+    first = np.array([one.ends == FLOWS[0] for one in unit])
+    found = found_of(hypothesis({"protocol": "udp"}))
+    plays = plays_of(unit, found)
+    outcome = outcome_of(unit, lost=~first, twice=first)
+    hidden = without_found_rules(plays, outcome, False, TWICE)
+    assert (hidden.delay[:, ~first] < 0).all()  # it may never have met them
+    plays.behind = [found]
+    rest = without_found_rules(plays, outcome, False, TWICE)
+    assert (rest.delay >= 0).all()
+    assert rest.twice is not None
+    assert (rest.twice == first).all()
+    assert not plays.decided(unit, False).any()
+
+
+def test_rules_are_listed_in_the_order_in_which_they_decide() -> None:
+    search = Search(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), unit_of())
+    drop, other = (found_of(hypothesis({"ports": [port]})) for port in (4_000, 4_001))
+    before = found_of(hypothesis({"protocol": "udp"}), DOUBLE, act="duplicate", share=0.5)
+    before.behind = [drop]
+    search.result.found = [other, drop, before]
+    assert in_order(search.result.found) == [other, before, drop]
+    again = found_of(hypothesis({"ports": ["3999-4000"]}))
+    search.put(1, again)  # the dropping rule is identified again
+    assert in_order(search.result.found) == [other, before, again]
+
+
+def test_the_rules_of_an_answer_decide_in_their_order() -> None:
+    drop = found_of(hypothesis({"ports": [4_000]}))
+    before = found_of(hypothesis({"protocol": "udp"}), DOUBLE, act="duplicate", share=0.5)
+    before.behind = [drop]
+    result = Result("blocked", [drop, before])
+    document = answer.document(result, Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1))
+    rules = tomllib.loads(document["rule_toml"])["hypothesis"][0]["rule"]
+    assert [one["act"] for one in rules] == ["duplicate", "drop"]
+    assert document["act"]["name"] == "drop"
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_where_few_packets_may_come_twice_none_may_do_so_by_chance(own: bool) -> None:
+    unit = unit_of(1)
+    first = np.array([one.ends == FLOWS[0] for one in unit])
+    seen, expected = outcome_of(unit), outcome_of(unit, copies=16)
+    assert seen.twice is not None
+    seen.twice[:2, first] = True  # 2 of 8 copies; none of 16 that are expected
+    rest = unexplained(seen, expected, LINE, DOUBLE, np.zeros(2, bool), flagged=first & own)
+    assert rest.twice is not None
+    assert rest.twice.any() == (not own)
+
+
+def test_packets_that_a_rule_would_send_twice_and_that_come_once_contradict_it() -> None:
+    unit = unit_of()
+    half = np.arange(len(unit)) % 4 < 2
+    assert not_seen(outcome_of(unit), outcome_of(unit, twice=half))
+    assert not not_seen(outcome_of(unit, twice=half), outcome_of(unit, twice=half))
+    assert len(groups_of(outcome_of(unit))) == 2
+
+
+def rule_of(match: dict[str, Any], act: str, **more: Any) -> Rule:
+    return Rule.model_validate(
+        {"name": act, "match": match, "act": act, "grade": "C", "source": "test", **more}
+    )
+
+
+def test_packets_are_reordered_however_far_apart_they_are_sent() -> None:
+    """Packets 30 ms apart (a codec with frames of 30 ms) that come 150 ms late are overtaken."""
+    rule = rule_of({"ports": [4_000]}, "reorder", way="up", delay_ms=150, share=0.3)
+    unit = tuple(one._replace(ends=ends, up=up, time=one.time + (0 if up else 7 * MS))
+                 for one in unit_of(25, 30 * MS)[::2] for ends in FLOWS
+                 for up in (True, False))  # fmt: skip
+    named = run.against(Policy((rule,)), unit, "fibre", 3, Noise(loss=0.01)).answer
+    assert named["act"]["name"] == "reorder"
+    assert (named["scope"], named["direction"]) == ("flow", "up")
+    assert abs(named["act"]["parameters"]["delay_ms"]["value"] - 150) < 15
+
+
+@pytest.mark.slow
+def test_equal_datagrams_that_one_rule_drops_and_another_one_sends_twice_are_not_late() -> None:
+    """In more of the capture, flows have their datagrams again: the first ones of these are lost,
+    and the later ones come twice."""
+    rules = (
+        rule_of({"size": "150-"}, "duplicate", way="down", share=0.4),
+        rule_of({"ports": [4_000]}, "drop", scope="server"),
+    )
+    unit = tuple(
+        Sent(n * 40 * MS + (0 if up else 7 * MS), up, ends, bytes([n, ends == FLOWS[0]]) * size)
+        for n in range(30) for ends in FLOWS for up in (True, False)
+        for size in (100 if n > 9 and ends == FLOWS[1] else 50,)
+    )  # fmt: skip
+    named = run.against(Policy(rules), unit, "fibre", 3, Noise(loss=0.01)).answer
+    acts = {named["act"]["name"], *(one.get("act") for one in named["alternatives"]
+                                    if one["relation"] == "as well")}  # fmt: skip
+    assert acts == {"drop", "duplicate"}
+    assert not any("no rule found explains" in one.get("why", "") for one in named["alternatives"])
