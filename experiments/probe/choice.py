@@ -154,7 +154,9 @@ class Choice:
             if one in played or not is_playable(one):
                 continue
             predicted = self.predicted(one, rules)
-            bits = information(shown(predicted, self.sought, one, self.beliefs.on_path), shares)
+            bits = information(
+                self.features(predicted, one, ~self.plays.decided(one, True)), shares
+            )
             if bits > (best[2] if best else LEAST_BITS):
                 best = word, one, bits
             if best is not None and best[2] > 0.75:
@@ -244,12 +246,17 @@ class Choice:
                 units.append((one, True))
                 predictions.append(self.predicted(one, rules))
         for (one, tight), predicted in zip(units, predictions, strict=True):
-            free = ~hidden(one, tight)
-            predicted = predicted._replace(struck=predicted.struck & free,
-                                           lost=predicted.lost & free)  # fmt: skip
-            features = shown(predicted, self.sought, one, self.beliefs.on_path)
+            features = self.features(predicted, one, ~hidden(one, tight))
             differ += (features != features[0]).sum(axis=1)
         return differ
+
+    def features(
+        self, predicted: Strikes, unit: Probe, free: np.ndarray[Any, Any]
+    ) -> np.ndarray[Any, Any]:
+        """Return what a unit shows of predictions, bool[rules, features]. free: bool[packets],
+        which of its packets no other rule decides."""
+        rest = predicted._replace(struck=predicted.struck & free, lost=predicted.lost & free)
+        return shown(rest, self.sought, unit, self.beliefs.on_path)
 
     def equal_when_exact(self, found: Found) -> list[Hypothesis]:
         """Return what no unit distinguishes from a rule now that its match is exact: a rule on all

@@ -29,6 +29,7 @@ from midcall.experiments.probe.found import (
     Found,
     Key,
     Result,
+    in_order,
     rough_act,
 )
 from midcall.experiments.probe.identify import Identifier
@@ -323,13 +324,25 @@ class Search:
                     self.result.found.remove(found)
 
     def is_contradicted(self) -> bool:
-        """Return whether the rules found predict an effect that the capture does not show. How
-        much a limit of a rate loses depends on its numbers, which are not exact."""
-        return any(self.predicts_more(found) for found in self.result.found)
+        """Return whether the rules found predict an effect that the capture does not show, each by
+        itself and all of them in whichever order: one may keep packets from another."""
+        known = [one for one in in_order(self.result.found) if is_exact(one)]
+        if not any(self.predicts_more(found) for found in known):
+            return False
+        seen = self.plays.shown[0]
+        return all(
+            not_seen(seen, self.plays.simulated([rule for one in listed for rule in one.rules],
+                                                seen.unit, False))
+            for listed in (known, known[::-1])
+        )  # fmt: skip
 
     def predicts_more(self, found: Found) -> bool:
         """Return whether a rule predicts an effect that the capture does not show."""
-        if found.rule.act in LIMITS or found.rule.on_s:
-            return False
         seen = self.plays.shown[0]
-        return not_seen(seen, self.plays.expected(found, seen.unit, False))
+        return is_exact(found) and not_seen(seen, self.plays.expected(found, seen.unit, False))
+
+
+def is_exact(found: Found) -> bool:
+    """Return whether a rule predicts which packets are lost: how much a limit of a rate loses
+    depends on its numbers, which are not exact, and one that comes and goes has a clock."""
+    return found.rule.act not in LIMITS and not found.rule.on_s

@@ -13,6 +13,7 @@ from midcall.captures.packets.numbers import UDP
 from midcall.experiments.probe import answer, run
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, hypothesis
+from midcall.experiments.probe.choice import Choice
 from midcall.experiments.probe.effects import Finding, groups_of
 from midcall.experiments.probe.evidence import come_behind, without_found_rules
 from midcall.experiments.probe.expected import not_seen, unexplained
@@ -169,3 +170,19 @@ def test_equal_datagrams_that_one_rule_drops_and_another_one_sends_twice_are_not
                                     if one["relation"] == "as well")}  # fmt: skip
     assert acts == {"drop", "duplicate"}
     assert not any("no rule found explains" in one.get("why", "") for one in named["alternatives"])
+
+
+def test_a_unit_whose_packets_another_rule_decides_teaches_nothing() -> None:
+    unit = unit_of()
+    found = found_of(hypothesis({"protocol": "udp"}, "client"))
+    rules = [hypothesis({"ports": [4_000]}), hypothesis({"ports": ["4000-4001"]})]
+    beliefs = Beliefs(LINE, [TWICE])
+    beliefs.add(rules)
+    asked = []
+    for behind in ([], [found]):
+        plays = plays_of(unit, found)
+        plays.behind = behind
+        choice = Choice(plays, beliefs, unit[:1], unit, TWICE)
+        asked.append(choice.choose())
+    assert asked[0] is None
+    assert asked[1] is not None
