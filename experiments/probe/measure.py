@@ -4,10 +4,16 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from midcall.experiments.probe.acts import Acts, Number
-from midcall.experiments.probe.beliefs import Hypothesis
+import numpy as np
+from numpy.typing import NDArray
+
+from midcall.experiments.probe.acts import Acts, Number, share_interval
+from midcall.experiments.probe.beliefs import Hypothesis, Seen
 from midcall.experiments.probe.found import LIMITS, RARELY, Found, rough_act
 from midcall.experiments.probe.lasting import chance_of, inspected, lasting
 from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, MARK, PARTIAL, SHARES, Effect
@@ -16,6 +22,13 @@ from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.priorities import POINTS, classes
 from midcall.experiments.probe.refine import Refiner
 from midcall.experiments.probe.tails import Tail
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.probing.probe import flow_numbers
+from midcall.testbed.probing.strikes import strikes
+
+#: Datagrams that arrive between lost ones, at least, and the largest upper end of the share of
+#: losses, of which a drop is a loss instead.
+FEW_ARRIVALS, MOST_LOST = 5, 0.97
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,8 @@ class Measure:
                 tail = self.tail()
                 acts = Acts(tail, found.core, self.is_limit)
                 act, parameters = acts.run()
+            if acts.certain and sought.kind in (DROP, PARTIAL):
+                act, parameters = self.loss_of_datagrams()
             found.act = act if act or acts.certain else rough_act(found.sought)
             if acts.way is not None:
                 way = "up" if acts.way else "down"
@@ -102,6 +117,22 @@ class Measure:
         found.act = act
         found.parameters |= parameters
         return parameters
+
+    def loss_of_datagrams(self) -> tuple[dict[str, Any], dict[str, Number]]:
+        """Return a loss, where some of the datagrams that a rule strikes arrive between others that
+        are lost: a stream never gets through a loss of most packets. Otherwise nothing."""
+        counts = of_datagrams(self.found.beliefs.seen, self.found.as_drop)
+        if not len(counts):
+            return {}, {}
+        lost, sent, between, all_between = counts.sum(axis=0)
+        most = share_interval(int(between), int(all_between))[1]
+        if all_between - between < FEW_ARRIVALS or most > MOST_LOST:
+            return {}, {}
+        share = float(lost / sent)
+        # of copies, as losses may come in bursts
+        error = 1.96 * math.sqrt(float(((counts[:, 0] - share * counts[:, 1]) ** 2).sum())) / sent
+        number = Number(share, max(share - error, 0.0), min(share + error, 1.0))
+        return {"act": "loss", "loss": round(share, 4)}, {"loss": number}
 
     def find_classes(self) -> None:
         """Find out whether packets with some code points go first in the queue of a rule."""
@@ -178,3 +209,25 @@ class Measure:
             found.per = chance.per
         found.sought = found.sought._replace(chance=min(max(chance.share.value, 0.05), 0.9))
         return self.tail()
+
+
+def of_datagrams(seen: Sequence[Seen], rule: Rule) -> NDArray[np.int64]:
+    """Return of each copy in which datagrams are lost that a rule strikes how many of their flows'
+    were lost and sent, and the same of those between the first and the last lost one of a flow, of
+    which a drop lets none pass; int64[copies, 4]."""
+    result: list[NDArray[np.int64]] = []
+    for one in seen:
+        hit = strikes(one.through, [rule]).struck[0] & ~one.outcome.streams
+        flows = flow_numbers(one.outcome.unit)
+        counts = np.zeros((len(one.outcome.delay), 4), np.int64)
+        for number in np.unique(flows[hit]):
+            places = np.flatnonzero(hit & (flows == number))
+            for copy, (gone, sent) in enumerate(zip(
+                one.outcome.lost[:, places], one.outcome.sent[:, places], strict=True
+            )):  # fmt: skip
+                ends = np.flatnonzero(gone)
+                if len(ends):
+                    inner = slice(ends[0] + 1, ends[-1])
+                    counts[copy] += gone.sum(), sent.sum(), gone[inner].sum(), sent[inner].sum()
+        result += list(counts[counts[:, 1] > 0])
+    return np.array(result, np.int64).reshape(-1, 4)

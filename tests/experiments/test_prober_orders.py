@@ -12,19 +12,21 @@ import pytest
 from midcall.captures.packets.numbers import UDP
 from midcall.experiments.probe import answer, run
 from midcall.experiments.probe.baseline import Baseline
-from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, hypothesis
+from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, Seen, hypothesis
 from midcall.experiments.probe.choice import Choice
 from midcall.experiments.probe.effects import Finding, groups_of
 from midcall.experiments.probe.evidence import come_behind, without_found_rules
 from midcall.experiments.probe.expected import not_seen, unexplained
 from midcall.experiments.probe.found import Found, Result, in_order
 from midcall.experiments.probe.line_oracle import DOUBLE, DROP, Effect
+from midcall.experiments.probe.measure import of_datagrams
 from midcall.experiments.probe.plays import Plays
-from midcall.experiments.probe.prober import Outcome, Prober
+from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome, Prober
 from midcall.experiments.probe.search import Search
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size
+from midcall.testbed.probing.strikes import passing
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
 
 MS = 1_000_000
@@ -186,3 +188,16 @@ def test_a_unit_whose_packets_another_rule_decides_teaches_nothing() -> None:
         asked.append(choice.choose())
     assert asked[0] is None
     assert asked[1] is not None
+
+
+@pytest.mark.parametrize("share", [0.85, 1.0])
+def test_datagrams_that_arrive_between_lost_ones_show_a_loss(share: float) -> None:
+    unit = unit_of(40)
+    lost = np.random.default_rng(3).random((8, len(unit))) < share
+    outcome = outcome_of(unit, lost)
+    rule = rule_of({"protocol": "udp"}, "drop")
+    counts = of_datagrams([Seen(passing(unit, "4g", STREAM_PATIENCE), outcome)], rule)
+    assert len(counts) == 8
+    assert counts[:, 0].sum() == lost.sum()
+    passed = counts[:, 3].sum() - counts[:, 2].sum()
+    assert (passed > 20) if share < 1 else passed == 0
