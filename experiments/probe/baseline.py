@@ -66,9 +66,13 @@ class Baseline(NamedTuple):
     def excess(self, outcome: Outcome) -> NDArray[np.float64]:
         """Return each packet's delay beyond the line's own, float64[copies, packets], in ns; nan
         for packets that did not arrive."""
+        late = outcome.delay - self.own_delay(outcome)
+        return np.asarray(np.where(outcome.delay >= 0, late, np.nan), np.float64)
+
+    def own_delay(self, outcome: Outcome) -> NDArray[np.float64]:
+        """Return the line's own delay of each packet, float64[packets], in ns."""
         up = outcome.up.astype(int)
-        own = np.array(self.fixed)[up] + np.array(self.per_octet)[up] * outcome.size
-        return np.asarray(np.where(outcome.delay >= 0, outcome.delay - own, np.nan), np.float64)
+        return np.asarray(np.array(self.fixed)[up] + np.array(self.per_octet)[up] * outcome.size)
 
     def losses(self, outcome: Outcome) -> NDArray[np.float64]:
         """Return the loss that is expected of each packet."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.baseline import Baseline
@@ -33,8 +32,8 @@ def without_found_rules(plays: Plays, outcome: Outcome, tight: bool, sought: Eff
         for found in plays.behind:
             if found.rule.act in BLOCKING:
                 dropped = outcome.lost & plays.decided_by(found, outcome.unit, tight)
-                delay = np.where(dropped, own_delay(rest, plays.base), rest.delay)
-                rest = rest._replace(delay=delay)
+                own = plays.base.own_delay(rest).astype(np.int64)
+                rest = rest._replace(delay=np.where(dropped, own, rest.delay))
     decided = plays.decided(outcome.unit, tight)
     if not decided.any():
         return rest
@@ -97,18 +96,12 @@ def punctual(outcome: Outcome, base: Baseline, hit: np.ndarray[Any, Any]) -> Out
     """Return an outcome in which some packets show neither delays nor copies. hit:
     bool[packets]."""
     late, twice = outcome.overtaken, outcome.twice
+    own = base.own_delay(outcome).astype(np.int64)
     return outcome._replace(
-        delay=np.where((outcome.delay >= 0) & hit, own_delay(outcome, base), outcome.delay),
+        delay=np.where((outcome.delay >= 0) & hit, own, outcome.delay),
         overtaken=None if late is None else late & ~hit,
         twice=None if twice is None else twice & ~hit,
     )
-
-
-def own_delay(outcome: Outcome, base: Baseline) -> NDArray[np.int64]:
-    """Return the line's own delay of each packet, int64[packets], in ns."""
-    way = outcome.up.astype(int)
-    own = np.array(base.fixed)[way] + np.array(base.per_octet)[way] * outcome.size
-    return np.asarray(own.astype(np.int64))
 
 
 def least_share(sought: Effect) -> float:

@@ -240,15 +240,14 @@ def without_delays(seen: Outcome, expected: Outcome, base: Baseline, reorders: b
             if abs(middle - late[at]) < SLACK * late[at] + LEAST_DELAY + doubt:
                 rest = own - middle
             delay[:, at] = np.where(arrived, np.maximum(rest, 0), own).astype(np.int64)
-    way = seen.up.astype(int)
-    line = np.array(base.fixed)[way] + np.array(base.per_octet)[way] * seen.size
+    line = base.own_delay(seen).astype(np.int64)
     for _, up, places in groups_of(seen):
         known = excess[:, places][np.isfinite(excess[:, places])]
         at_random = len(known) and known.std() > VARIES * base.spread[int(up)] + LEAST_DELAY
         some = reorders and expected.overtaken is not None and expected.overtaken[:, places].any()
         if at_random or some:
             arrived = delay[:, places] >= 0  # which packets are late is not predicted
-            delay[:, places] = np.where(arrived, line[places].astype(np.int64), delay[:, places])
+            delay[:, places] = np.where(arrived, line[places], delay[:, places])
     return seen._replace(delay=delay)
 
 

@@ -592,7 +592,7 @@ class Allowance:
                            f"after how many {self.key}")  # fmt: skip
 
         fine = {"packets": 1.0, "bytes": max(self.value * 0.02, 16.0),
-                "seconds": max(self.value * 0.03, 0.02)}[self.key]  # fmt: skip
+                "seconds": max(self.value * 0.015, 0.01)}[self.key]  # fmt: skip
         none, all_ = asks([0.0, self.most])
         if none or not all_:
             return None
