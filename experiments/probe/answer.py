@@ -10,7 +10,7 @@ from typing import Any
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.beliefs import Hypothesis
-from midcall.experiments.probe.found import FURTHER, Found, Result, in_order
+from midcall.experiments.probe.found import FURTHER, Found, Result, order_of
 from midcall.experiments.probe.prober import Prober
 from midcall.testbed.policy.language import INJECTED, Rule
 
@@ -55,7 +55,7 @@ def document(result: Result, prober: Prober) -> Document:
         "begin": begin(first, rule),
         "residual_s": rule.lasts_s,
         "probability": round(probability(result), 4),
-        "rule_toml": policy_toml([rule for one in in_order(result.found) for rule in one.rules]),
+        "rule_toml": policy_toml([rule for one in order_of(result.found) for rule in one.rules]),
         "alternatives": [
             *alternatives(first),
             *(as_well(one) for one in result.found[1:]),

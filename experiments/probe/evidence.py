@@ -12,13 +12,19 @@ from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.effects import SHOWN, Finding, findings
 from midcall.experiments.probe.fit import affected_of
 from midcall.experiments.probe.found import BLOCKING, Found
-from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, PARTIAL, SHARES, Effect
+from midcall.experiments.probe.line_oracle import (
+    DELAY,
+    DROP,
+    INJECT,
+    LOSSES,
+    PARTIAL,
+    SHARES,
+    Effect,
+)
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import Outcome
 from midcall.testbed.probing.probe import Ends
 
-#: Kinds of effects after which packets do not arrive.
-LOSSES = (DROP, PARTIAL, INJECT)
 #: Share of copies that show an effect, of those expected, below which a packet does not.
 SILENT = 0.4
 

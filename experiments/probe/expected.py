@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.baseline import Baseline, control_units
 from midcall.experiments.probe.effects import groups_of
-from midcall.experiments.probe.line_oracle import DOUBLE, DROP, INJECT, MARK, PARTIAL
+from midcall.experiments.probe.line_oracle import DOUBLE, LOSSES, MARK
 from midcall.experiments.probe.prober import MS, Outcome, Prober
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
@@ -102,7 +102,7 @@ def unexplained(
     reorders: whether it delays some packets, so that others overtake them; flagged: bool[packets],
     what it may duplicate or reorder, where that is known.
     """
-    if kind in (DROP, PARTIAL, INJECT):
+    if kind in LOSSES:
         lossy = without_losses(seen, expected, base, loses, limited, wide)
         # what is late may count as lost
         on_time = without_delays(lossy, expected, base, reorders)

@@ -44,7 +44,7 @@ LOSSLESS = ("delay", "jitter", "reorder", "duplicate", "mark")
 Key = tuple[str, Ends, bool]
 
 
-@dataclass
+@dataclass(eq=False)  # two are the same rule only if they are one object
 class Found:
     """One rule that was found. weights: hypotheses with their probabilities, the likeliest first;
     equal: those that no unit distinguishes from the first; core: packets that cause the effect;
@@ -76,10 +76,6 @@ class Found:
         """Note that a probe contradicts the rule."""
         self.probability *= REFUTED
         self.notes.append(note)
-
-    def comes_before(self, other: Found) -> bool:
-        """Return whether the rule is known to come before another one: of both, it decides."""
-        return any(one is other for one in self.behind)
 
     @property
     def strikes_any(self) -> bool:
@@ -158,11 +154,11 @@ class Result:
     unseen: Unseen | None = None
 
 
-def in_order(found: Sequence[Found]) -> list[Found]:
+def order_of(found: Sequence[Found]) -> list[Found]:
     """Return rules in the order in which they decide, as far as it is known."""
     result: list[Found] = []
     for one in found:
-        place = next((at for at, other in enumerate(result) if one.comes_before(other)), None)
+        place = next((at for at, other in enumerate(result) if other in one.behind), None)
         result.insert(len(result) if place is None else place, one)
     return result
 

@@ -24,6 +24,8 @@ from midcall.testbed.probing.probe import Probe
 DROP, INJECT, DELAY, PARTIAL = "drop", "inject", "delay", "partial"
 DOUBLE, REORDER, MARK = "double", "reorder", "mark"
 FAMILIES = (INJECT, DROP, PARTIAL, DELAY, DOUBLE, REORDER, MARK)
+#: Those after which packets do not arrive.
+LOSSES = (DROP, PARTIAL, INJECT)
 #: Those that strike a share of packets, and all that a packet shows by itself.
 SHARES = (PARTIAL, DOUBLE, REORDER)
 BY_ITSELF = (DELAY, MARK, *SHARES)

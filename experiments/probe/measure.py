@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,8 +72,6 @@ class Measure:
                 tail = self.tail()
                 acts = Acts(tail, found.core, self.is_limit)
                 act, parameters = acts.run()
-            if acts.certain and sought.kind in (DROP, PARTIAL):
-                act, parameters = self.loss_of_datagrams()
             found.act = act if act or acts.certain else rough_act(found.sought)
             if acts.way is not None:
                 way = "up" if acts.way else "down"
@@ -91,6 +88,9 @@ class Measure:
                 found.parameters["lasts_s"] = found.lasting.seconds
                 if acts is not None:
                     parameters |= self.weigh_again(acts, found.lasting.seconds.value)
+        # behind the end of a condemnation, packets arrive whatever the act is
+        if acts is not None and acts.certain and "lasts_s" not in found.parameters:
+            self.take_loss_of_datagrams()
         if acts is not None and acts.refuted:
             found.refute("packets that the rule should strike showed no effect")
         elif acts is not None and not parameters and not acts.certain and (
@@ -118,21 +118,21 @@ class Measure:
         found.parameters |= parameters
         return parameters
 
-    def loss_of_datagrams(self) -> tuple[dict[str, Any], dict[str, Number]]:
-        """Return a loss, where some of the datagrams that a rule strikes arrive between others that
-        are lost: a stream never gets through a loss of most packets. Otherwise nothing."""
+    def take_loss_of_datagrams(self) -> None:
+        """Take the act for a loss where some of the datagrams that a rule strikes arrive between
+        others that are lost: a stream never gets through a loss of most packets."""
         counts = of_datagrams(self.found.beliefs.seen, self.found.as_drop)
-        if not len(counts):
-            return {}, {}
         lost, sent, between, all_between = counts.sum(axis=0)
         most = share_interval(int(between), int(all_between))[1]
         if all_between - between < FEW_ARRIVALS or most > MOST_LOST:
-            return {}, {}
+            return
         share = float(lost / sent)
         # of copies, as losses may come in bursts
         error = 1.96 * math.sqrt(float(((counts[:, 0] - share * counts[:, 1]) ** 2).sum())) / sent
-        number = Number(share, max(share - error, 0.0), min(share + error, 1.0))
-        return {"act": "loss", "loss": round(share, 4)}, {"loss": number}
+        self.found.act = {"act": "loss", "loss": round(share, 4)}
+        self.found.parameters["loss"] = Number(
+            share, max(share - error, 0.0), min(share + error, 1.0)
+        )
 
     def find_classes(self) -> None:
         """Find out whether packets with some code points go first in the queue of a rule."""

@@ -36,6 +36,7 @@ from midcall.experiments.probe.line_oracle import (
     DOUBLE,
     DROP,
     INJECT,
+    LOSSES,
     MARK,
     PARTIAL,
     REORDER,
@@ -78,8 +79,6 @@ PLAIN = 30.0
 LEAST_FURTHER = 14.0
 #: Score of an effect in more of the capture from which it is looked into.
 LEAST_LATE = 7.0
-#: Effects on whether packets arrive.
-BLOCKED = (DROP, PARTIAL, INJECT)
 #: How long the end of the capture is waited for, in ns: a third SYN comes 3 s after the first.
 OPENING = 3_400 * MS
 #: Score below which an effect is chance after all plays.
@@ -350,7 +349,7 @@ class Plays:
     def further(self, outcome: Outcome, tried: Collection[Key]) -> list[Finding]:
         """Return the effects on packets of a play that the rules found so far do not have."""
         seen: list[Finding] = []
-        for kinds in (BLOCKED, (DELAY, REORDER), (DOUBLE,), (MARK,)):
+        for kinds in (LOSSES, (DELAY, REORDER), (DOUBLE,), (MARK,)):
             rest = self.masked(outcome, False, kinds[0])
             seen += [one for one in findings(rest, self.base) if one.kind in kinds]
         return merged_findings([one for one in seen if (one.kind, one.ends, one.up) not in tried])
@@ -386,7 +385,7 @@ class Plays:
         direction that it leaves alone. Rules that come behind it keep none from it."""
         result = np.zeros(len(unit), bool)
         for found in self.result.found:
-            if not any(found is one for one in self.behind):
+            if found not in self.behind:
                 result |= self.decided_by(found, unit, tight)
         return result
 
@@ -416,7 +415,7 @@ class Plays:
         """Return what a rule predicts of a unit behind those that are known to come before it. With
         the others, one that condemns a flow would keep them from it, although the rules found may
         have other scopes than those in force."""
-        before = [rule for one in self.result.found if one.comes_before(found)
+        before = [rule for one in self.result.found if found in one.behind
                   for rule in one.rules]  # fmt: skip
         return self.simulated([*before, *found.rules], unit, tight)
 
@@ -440,11 +439,8 @@ class Plays:
     def blocked(self, unit: Probe) -> np.ndarray[Any, Any]:
         """Return which packets of a unit a rule found so far keeps from arriving, bool[packets];
         one that comes behind the rule that is identified is left out."""
-        rules = [
-            one.as_drop
-            for one in self.result.found
-            if one.rule.act in BLOCKING and not any(one is other for other in self.behind)
-        ]
+        rules = [one.as_drop for one in self.result.found
+                 if one.rule.act in BLOCKING and one not in self.behind]  # fmt: skip
         if not rules:
             return np.zeros(len(unit), bool)
         return np.asarray(strikes(self.through(unit, False), rules).lost.any(axis=0))
@@ -470,7 +466,7 @@ def also_shown(seen: Sequence[Finding], elsewhere: Sequence[Finding]) -> list[Fi
 def place_of(one: Finding) -> tuple[str, Ends, bool]:
     """Return the kind, the flow and the direction of an effect, to whichever addresses; all kinds
     of losses are one."""
-    return BLOCKED[0] if one.kind in BLOCKED else one.kind, one.ends._replace(far=b""), one.up
+    return LOSSES[0] if one.kind in LOSSES else one.kind, one.ends._replace(far=b""), one.up
 
 
 def merged_findings(seen: Sequence[Finding]) -> list[Finding]:

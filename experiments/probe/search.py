@@ -29,7 +29,7 @@ from midcall.experiments.probe.found import (
     Found,
     Key,
     Result,
-    in_order,
+    order_of,
     rough_act,
 )
 from midcall.experiments.probe.identify import Identifier
@@ -275,11 +275,12 @@ class Search:
         if len(self.result.found) < 2:
             return
         through = self.plays.through(self.plays.capture, False)
-        counts = {id(one): int(strikes(through, [one.as_drop]).struck[0].sum())
-                  for one in self.result.found}  # fmt: skip
-        first = {id(one): self.predicts_more(one) for one in self.result.found}
-        order = sorted(self.result.found, key=lambda one: (not first[id(one)], counts[id(one)]))
-        for found in order:
+
+        def rank(one: Found) -> tuple[bool, int]:
+            struck = strikes(through, [one.as_drop]).struck[0]
+            return not self.predicts_more(one), int(struck.sum())
+
+        for found in sorted(self.result.found, key=rank):
             if len(self.result.found) < 2:
                 break
             before = self.plays.left_over()
@@ -326,7 +327,7 @@ class Search:
     def is_contradicted(self) -> bool:
         """Return whether the rules found predict an effect that the capture does not show, each by
         itself and all of them in whichever order: one may keep packets from another."""
-        known = [one for one in in_order(self.result.found) if is_exact(one)]
+        known = [one for one in order_of(self.result.found) if is_exact(one)]
         if not any(self.predicts_more(found) for found in known):
             return False
         seen = self.plays.shown[0]

@@ -224,8 +224,7 @@ def _align_equal(
         least = _least_delay(result, up, {at for places, _ in alike for at in places})
         for places, come in alike:
             octets = len(result.plan[places[0]].payload) + DATAGRAM_HEADERS
-            own = usual[0] + usual[1] * octets if usual[0] else None
-            _align(result, places, come, least, own)
+            _align(result, places, come, usual[0] + usual[1] * octets or least)
 
 
 def _least_delay(result: Played, up: bool, leave_out: set[int]) -> float:
@@ -236,22 +235,19 @@ def _least_delay(result: Played, up: bool, leave_out: set[int]) -> float:
 
 
 def _align(
-    result: Played, places: list[int], arrivals: list[tuple[int, int]], least: float,
-    own: float | None,
+    result: Played, places: list[int], arrivals: list[tuple[int, int]], own: float
 ) -> None:  # fmt: skip
     """Decide which of several equal datagrams arrived, if fewer came than were sent: the choice
-    that keeps the order and makes the delays as far as possible those of the line itself, or else
-    equal and close to the least one of other datagrams. None is less than the line's own.
-
-    arrivals: times and code points; least, own: delays in ns, of other datagrams and of the line
-    where it is known.
+    that keeps the order and makes the delays as far as possible the line's own, or else equal and
+    little longer; shorter ones count for each packet. arrivals: times and code points; own: the
+    line's delay in ns.
     """
     times = [time for time, _ in arrivals]
     sent = np.array([result.sent[at] for at in places], np.float64)
     come = np.array(times, np.float64)
     best: tuple[float, list[int]] | None = None
-    delays = [come[0] - sent[lead] for lead in range(min(LEADS, len(places) - len(times) + 1))]
-    for usual in (*([] if own is None else [own]), *delays):
+    leads = range(min(LEADS, len(places) - len(times) + 1))
+    for usual in (own, *(come[0] - sent[lead] for lead in leads)):
         gap = np.abs(come[:, None] - sent[None, :] - usual)
         gap[come[:, None] < sent[None, :]] = np.inf
         cost = np.full((len(times) + 1, len(places) + 1), np.inf)
@@ -259,8 +255,7 @@ def _align(
         for row in range(1, len(times) + 1):
             with_it = cost[row - 1, :-1] + gap[row - 1]
             cost[row, 1:] = np.minimum.accumulate(with_it)
-        later = usual - (least if own is None else own)
-        total = float(cost[-1, -1]) + (later if later > 0 else -later * (len(times) if own else 1))
+        total = float(cost[-1, -1]) + max(usual - own, (own - usual) * len(times))
         if not np.isfinite(total) or (best is not None and total >= best[0]):
             continue
         chosen, column = [], len(places)

@@ -17,7 +17,7 @@ from midcall.experiments.probe.choice import Choice
 from midcall.experiments.probe.effects import Finding, groups_of
 from midcall.experiments.probe.evidence import come_behind, without_found_rules
 from midcall.experiments.probe.expected import not_seen, unexplained
-from midcall.experiments.probe.found import Found, Result, in_order
+from midcall.experiments.probe.found import Found, Result, order_of
 from midcall.experiments.probe.line_oracle import DOUBLE, DROP, Effect
 from midcall.experiments.probe.measure import of_datagrams
 from midcall.experiments.probe.plays import Plays
@@ -99,10 +99,10 @@ def test_rules_are_listed_in_the_order_in_which_they_decide() -> None:
     before = found_of(hypothesis({"protocol": "udp"}), DOUBLE, act="duplicate", share=0.5)
     before.behind = [drop]
     search.result.found = [other, drop, before]
-    assert in_order(search.result.found) == [other, before, drop]
+    assert order_of(search.result.found) == [other, before, drop]
     again = found_of(hypothesis({"ports": ["3999-4000"]}))
     search.put(1, again)  # the dropping rule is identified again
-    assert in_order(search.result.found) == [other, before, again]
+    assert order_of(search.result.found) == [other, before, again]
 
 
 def test_the_rules_of_an_answer_decide_in_their_order() -> None:
