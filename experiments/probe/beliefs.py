@@ -52,8 +52,12 @@ WITH_ALLOWANCE = 40
 #: Part of the evidence of packets without the effect that counts against a condition which another
 #: one may narrow.
 FORGIVEN = 0.2
-#: Prior cost of a condition, a direction, an allowance, and a scope other than the flow, in nats.
-COST = {"key": 1.2, "number": 2.0, "way": 1.5, "after": 3.0, "scope": 1.0, "media": 2.5}
+#: Prior cost of a condition, a direction, an allowance, an end of a condemnation, and a scope other
+#: than the flow, in nats.
+COST = {"key": 1.2, "number": 2.0, "way": 1.5, "after": 3.0, "scope": 1.0, "media": 2.5,
+        "lasts": 3.0}  # fmt: skip
+#: Times of condemnations that are tried around one, as parts of it.
+LONGER = (0.9, 0.97, 1.03, 1.1)
 #: Cost of another rule that strikes some flows of the capture, in nats.
 ANOTHER = 15.0
 #: By how much a hypothesis must be able to come near the best one to be kept, in nats.
@@ -64,13 +68,14 @@ NUMBERED = {"size", "packets", "bytes", "seconds", "entropy"}
 
 class Hypothesis(NamedTuple):
     """A rule without the parameters of its act. match, after: as JSON; media: whether only media
-    are struck."""
+    are struck; lasts: how long a condemnation lasts, in s, 0 for longer than a unit."""
 
     match: str
     scope: str = "flow"
     way: str | None = None
     after: str = ""
     media: bool = False
+    lasts: float = 0.0
 
     @property
     def keys(self) -> Match:
@@ -96,10 +101,17 @@ class Hypothesis(NamedTuple):
             fields["way"] = self.way
         if not self.media and act["act"] not in ("dns-lie", "drop-media") and self.scope != "flow":
             fields["scope"] = self.scope
+        if self.lasts and self.condemns:
+            fields.setdefault("lasts_s", self.lasts)
         try:
             return Rule.model_validate(fields)
         except ValueError:
             return None
+
+    @property
+    def condemns(self) -> bool:
+        """Return whether a packet of its match condemns later ones."""
+        return not self.media and self.scope != "packet"
 
     def sampled(self, part: float) -> Hypothesis:
         """Return it as a rule that inspects one packet in so many."""
@@ -116,6 +128,7 @@ class Hypothesis(NamedTuple):
         cost += COST["key"] if "direction" in self.allowance else 0.0
         cost += COST["scope"] if self.scope != "flow" else 0.0
         cost += COST["media"] if self.media else 0.0
+        cost += COST["lasts"] if self.lasts else 0.0
         if "packets" in keys and str(keys["packets"]).startswith("1-"):
             cost += 1.5
         return -cost
@@ -127,6 +140,7 @@ class Hypothesis(NamedTuple):
         more = [self.scope, *([f"way {self.way}"] if self.way else [])]
         more += [f"after {self.after}"] if self.after else []
         more += ["media only"] if self.media else []
+        more += [f"lasts {self.lasts:g} s"] if self.lasts else []
         return f"{match} ({'; '.join(more)})"
 
 
@@ -153,8 +167,8 @@ class Beliefs:
     the plays of the capture, which share what part of the packets shows the effect.
     """
 
-    def __init__(self, base: Baseline, effects: Sequence[Effect], on_path: bool = False) -> None:
-        self.base, self.effects, self.on_path = base, tuple(effects), on_path
+    def __init__(self, base: Baseline, effects: Sequence[Effect]) -> None:
+        self.base, self.effects = base, tuple(effects)
         self.by_packet = all(effect.kind == MARK for effect in effects)  # whatever the scope is
         self.seen: list[Seen] = []
         self.hypotheses: list[Hypothesis] = []
@@ -197,6 +211,8 @@ class Beliefs:
         """
         new: list[tuple[Hypothesis, Rule]] = []
         for one in more:
+            if not one.condemns:
+                one = one._replace(lasts=0.0)
             if one in self.known or (self.by_packet and one.scope != "packet"):
                 continue
             self.known.add(one)
@@ -270,9 +286,7 @@ class Beliefs:
                 )[:, None]  # fmt: skip
             else:
                 another = ANOTHER if seen.capture else math.inf
-                fitted = fits_by_share(
-                    predicted, seen.outcome, self.base, effect, self.on_path, another
-                )
+                fitted = fits_by_share(predicted, seen.outcome, self.base, effect, another)
             columns.append(np.broadcast_to(fitted, (len(rules), len(GRID))))
         return np.stack(columns, axis=1)
 
@@ -321,7 +335,7 @@ class Beliefs:
         """Return the probability that one of the hypotheses is right: against something that
         strikes any packets, with the prior of a match of one condition too many."""
         other = -COST["key"] * (MOST_KEYS + 1) + sum(
-            fit_without_rule(seen.outcome, self.base, self.sought, self.on_path,
+            fit_without_rule(seen.outcome, self.base, self.sought,
                              ANOTHER if seen.capture else math.inf)
             for seen in self.seen
         )  # fmt: skip
@@ -341,7 +355,7 @@ class Beliefs:
             if sought.kind == INJECT:
                 mask = np.concatenate([mask, answered(found, seen.outcome.unit, sought)[0]])
             compared = agreement_of_shares if sought.kind in SHARES else agreement
-            one, other = compared(mask, seen.outcome, self.base, sought, self.on_path)
+            one, other = compared(mask, seen.outcome, self.base, sought)
             both, any_ = both + one, any_ + other
         return both / any_ if any_ else 1.0
 
@@ -426,6 +440,10 @@ class Beliefs:
                 yield one._replace(after="")
                 yield from nearby(one)
                 yield from shared(one)
+            if one.lasts:
+                yield one._replace(lasts=0.0)
+                for part in LONGER:
+                    yield one._replace(lasts=round(one.lasts * part, 3))
             keys = one.keys
             if str(keys.get("packets", "")).endswith("-"):
                 for step in (-1, 1):
@@ -533,11 +551,11 @@ def distinct(listed: Sequence[Hypothesis], most: int) -> list[Hypothesis]:
     return result[:most]
 
 
-def shown(predicted: Strikes, sought: Effect, unit: Probe, on_path: bool) -> NDArray[np.bool_]:
+def shown(predicted: Strikes, sought: Effect, unit: Probe) -> NDArray[np.bool_]:
     """Return what a prober can see of predictions: bool[rules, features]."""
     if sought.kind == INJECT:
         datagrams = np.array([one.ends.proto != TCP for one in unit])
-        if on_path and sought.detail != "dns-lie":
+        if sought.on_path and sought.detail != "dns-lie":
             return predicted.opened
         return np.concatenate([predicted.opened, predicted.struck[:, datagrams]], axis=1)
     if sought.limit:

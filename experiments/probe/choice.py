@@ -256,7 +256,7 @@ class Choice:
         """Return what a unit shows of predictions, bool[rules, features]. free: bool[packets],
         which of its packets no other rule decides."""
         rest = predicted._replace(struck=predicted.struck & free, lost=predicted.lost & free)
-        return shown(rest, self.sought, unit, self.beliefs.on_path)
+        return shown(rest, self.sought, unit)
 
     def equal_when_exact(self, found: Found) -> list[Hypothesis]:
         """Return what no unit distinguishes from a rule now that its match is exact: a rule on all

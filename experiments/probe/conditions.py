@@ -23,7 +23,7 @@ from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, combined, hypothesis
 from midcall.experiments.probe.effects import SHOWN, findings
 from midcall.experiments.probe.evidence import least_share
-from midcall.experiments.probe.fit import affected_of, events_of
+from midcall.experiments.probe.fit import affected_of, events_of, gains
 from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, PARTIAL, SHARES, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import Outcome
@@ -36,6 +36,8 @@ from midcall.testbed.probing.strikes import strikes
 MOST_LISTED = 12
 #: Packets of a flow of which one may be the first that is struck after an allowance of seconds.
 FIRST_STRUCK = 4
+#: Log-likelihood ratio by which an end of condemnations must explain a unit better than none.
+SURE_END = 8.0
 #: Packets of one size that show whether it is struck, at least.
 FEW_OF_SIZE = 8
 
@@ -147,6 +149,53 @@ def with_allowances(
         for after in quotas(through, hits[row], shows > 0.5):
             for scope in ("flow", "packet"):
                 yield plain[at]._replace(after=json.dumps(after), scope=scope)
+
+
+def with_ends(
+    plays: Plays, parts: Sequence[Match], outcome: Outcome, sought: Effect
+) -> Iterator[Hypothesis]:
+    """Yield conditions whose condemnations end within a unit: after the time since the last packet
+    that meets the condition, of a flow or of any, which best separates packets that show the effect
+    from others."""
+    through = plays.through(outcome.unit, False)
+    gain = gains(outcome, plays.base, sought)
+    plain = [hypothesis(one, "packet") for one in parts]
+    rules = [one.rule() for one in plain]
+    usable = [one for one, rule in zip(plain, rules, strict=True) if rule is not None]
+    hits = strikes(through, [rule for rule in rules if rule is not None]).struck
+    flows = flow_numbers(outcome.unit)
+    for one, struck in zip(usable, hits, strict=True):
+        for scope, flow in (("flow", flows), ("client", np.zeros_like(flows))):
+            lasts = end_between(since_last(outcome.unit, struck, flow), gain)
+            if lasts is not None:
+                yield one._replace(scope=scope, lasts=lasts)
+
+
+def since_last(
+    unit: Probe, struck: np.ndarray[Any, Any], flow: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any]:
+    """Return how long before each packet of a unit the last one of its flow was struck, in s,
+    float64[packets], infinite where none was."""
+    result, last = np.full(len(unit), np.inf), dict[int, int]()
+    for at, one in enumerate(unit):
+        if struck[at]:
+            last[int(flow[at])] = one.time
+        if int(flow[at]) in last:
+            result[at] = (one.time - last[int(flow[at])]) / 1e9
+    return result
+
+
+def end_between(age: np.ndarray[Any, Any], gain: np.ndarray[Any, Any]) -> float | None:
+    """Return the age at which packets no longer show an effect, in s; None where no age separates
+    them well. gain: log-likelihood ratio of each packet that it shows the effect."""
+    known = np.flatnonzero(np.isfinite(age))
+    order = known[np.argsort(age[known], kind="stable")]
+    ages = age[order]
+    whole = np.concatenate([[0.0], np.cumsum(gain[order])])
+    best = int(whole.argmax())
+    if not 0 < best < len(ages) or ages[best] <= 0 or whole[best] - whole[-1] < SURE_END:
+        return None
+    return round(float(ages[best - 1] + ages[best]) / 2, 3)
 
 
 def sizes_seen(beliefs: Beliefs, base: Baseline, outcome: Outcome) -> Iterator[Match]:

@@ -185,27 +185,25 @@ def events_of(outcome: Outcome) -> Bools:
     return seen
 
 
-def judged(usable: Bools, outcome: Outcome, sought: Effect, on_path: bool) -> Bools:
+def judged(usable: Bools, outcome: Outcome, sought: Effect) -> Bools:
     """Return which packets' losses can be judged: of forged answers only those of datagrams, and
     none where the original packets pass."""
     if sought.kind != INJECT:
         return usable
-    return np.zeros_like(usable) if on_path else usable & ~outcome.streams
+    return np.zeros_like(usable) if sought.on_path else usable & ~outcome.streams
 
 
 def fits_by_share(
-    predicted: Strikes, outcome: Outcome, base: Baseline, sought: Effect, on_path: bool = False,
-    another: float = math.inf,
-) -> Floats:  # fmt: skip
+    predicted: Strikes, outcome: Outcome, base: Baseline, sought: Effect, another: float = math.inf
+) -> Floats:
     """Return ln P(outcome | rule, share) - ln P(outcome | no rule) of each rule and share of struck
     packets that show the effect: of SHARES, float64[rules, SHARES], or of the one share of an
     effect that is nearly certain, float64[rules, 1].
 
-    on_path: whether forged answers leave the original packets alone; another: cost of another rule,
-    in nats, which may explain what some flows show instead.
+    another: cost of another rule, in nats, which may explain what some flows show instead.
     """
     affected, usable, other = affected_of(outcome, base, sought)
-    usable = judged(usable, outcome, sought, on_path)
+    usable = judged(usable, outcome, sought)
     unit = outcome.unit
     flow = flow_numbers(unit)
     mask = predicted.struck if sought.kind in BY_ITSELF else predicted.lost
@@ -222,7 +220,7 @@ def fits_by_share(
     totals = []
     spare = np.full(len(own), -np.inf)
     if another < math.inf:
-        spare = struck_by_another(outcome, base, sought, on_path, flow)
+        spare = struck_by_another(outcome, base, sought, flow)
     shares = SHARES if sought.kind in BY_ITSELF else (1 - MISS,)
     quality = 1.0 - max(base.loss) - 0.02
     for share in shares:
@@ -381,13 +379,11 @@ def by_chance(gains: Floats, quality: float, rest: Floats, spare: Floats, anothe
     return np.asarray(np.logaddexp.reduce(np.stack(parts), axis=0), np.float64)
 
 
-def shown_counts(
-    outcome: Outcome, base: Baseline, sought: Effect, on_path: bool
-) -> tuple[Floats, Floats, Floats]:
+def shown_counts(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Floats, Floats, Floats]:
     """Return of each packet (and, of forged answers, of each flow) in how many copies it shows the
     effect, of how many, and how often one does that is not struck."""
     affected, usable, other = affected_of(outcome, base, sought)
-    usable = judged(usable, outcome, sought, on_path)
+    usable = judged(usable, outcome, sought)
     if sought.limit:  # writes at several paces have shown the limit of a stream
         usable = usable & ~outcome.streams
     gone, count = (affected & usable).sum(axis=0), usable.sum(axis=0)
@@ -412,11 +408,11 @@ def gains(outcome: Outcome, base: Baseline, sought: Effect) -> Floats:
 
 
 def agreement(
-    predicted: Bools, outcome: Outcome, base: Baseline, sought: Effect, on_path: bool = False
+    predicted: Bools, outcome: Outcome, base: Baseline, sought: Effect
 ) -> tuple[int, int]:
     """Return (packets and flows that a rule strikes and that show the effect, those of which one
     of both holds). predicted: bool[packets], of forged answers bool[packets + flows]."""
-    gone, count, other = shown_counts(outcome, base, sought, on_path)
+    gone, count, other = shown_counts(outcome, base, sought)
     share = np.clip(gone / np.maximum(count, 1), 0.001, 0.97)
     gain = gone * np.log(share / other) + (count - gone) * np.log((1 - share) / (1 - other))
     shows = (share > other) & (gain > -math.log(WRONG))
@@ -425,14 +421,14 @@ def agreement(
 
 
 def agreement_of_shares(
-    predicted: Bools, outcome: Outcome, base: Baseline, sought: Effect, on_path: bool = False
+    predicted: Bools, outcome: Outcome, base: Baseline, sought: Effect
 ) -> tuple[float, float]:
     """Return (how many packets that a rule strikes show an effect beyond the line's own, how many
     of all do). Others count where a flow and direction has more than chance explains.
 
     predicted: bool[packets].
     """
-    gone, count, other = shown_counts(outcome, base, sought, on_path)
+    gone, count, other = shown_counts(outcome, base, sought)
     beyond = gone - count * other
     keys = [(one.ends, one.up) for one in outcome.unit]
     rest = 0.0
@@ -446,7 +442,7 @@ def agreement_of_shares(
 
 
 def fit_without_rule(
-    outcome: Outcome, base: Baseline, sought: Effect, on_path: bool = False,
+    outcome: Outcome, base: Baseline, sought: Effect,
     another: float = math.inf,
 ) -> float:  # fmt: skip
     """Return ln P(outcome | something strikes any packets) - ln P(outcome | nothing does).
@@ -457,9 +453,9 @@ def fit_without_rule(
     """
     flow = flow_numbers(outcome.unit)
     if another < math.inf:
-        by_flow = struck_by_another(outcome, base, sought, on_path, flow)
+        by_flow = struck_by_another(outcome, base, sought, flow)
         return min(float(np.maximum(by_flow, 0.0).sum()), another)
-    gone, count, other = shown_counts(outcome, base, sought, on_path)
+    gone, count, other = shown_counts(outcome, base, sought)
     gain = betaln(gone + 1, count - gone + 1)
     gain -= gone * np.log(other) + (count - gone) * np.log(1 - other)
     number = numbered(flow, len(gone))
@@ -472,15 +468,16 @@ def fit_without_rule(
 
 
 def struck_by_another(
-    outcome: Outcome, base: Baseline, sought: Effect, on_path: bool, flow: NDArray[np.int64]
+    outcome: Outcome, base: Baseline, sought: Effect, flow: NDArray[np.int64]
 ) -> Floats:
     """Return ln P(outcome | another rule strikes any packets) - ln P(outcome | nothing does) of
     each flow, float64[flows].
 
     The packets that are struck show the effect with one share, which is integrated over SHARES and
-    near-certainty, as is how many are struck over STRUCK. flow: int64[packets], their numbers.
+    near-certainty, as is how many are struck over STRUCK. Datagrams that are lost are struck by it,
+    whether a box that forges answers is on the path or in it. flow: int64[packets], numbers.
     """
-    gone, count, other = shown_counts(outcome, base, sought, on_path)
+    gone, count, other = shown_counts(outcome, base, sought._replace(on_path=False))
     number = numbered(flow, len(gone))
     bound = len(outcome.delay) * most_of_flows(outcome, base, sought, number)
     totals = []

@@ -14,15 +14,20 @@ from midcall.experiments.localise.run import shorten_gaps
 from midcall.experiments.probe.atoms import Match
 from midcall.experiments.probe.beliefs import Beliefs, Seen, variants
 from midcall.experiments.probe.choice import Choice
-from midcall.experiments.probe.conditions import conditions_around, sizes_seen, with_allowances
+from midcall.experiments.probe.conditions import (
+    conditions_around,
+    sizes_seen,
+    with_allowances,
+    with_ends,
+)
 from midcall.experiments.probe.cores import core_of
 from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.evidence import come_behind, of_kind, without_found_rules
 from midcall.experiments.probe.forged import (
     answered_pass,
     forged_act,
+    in_and_on_path,
     of_same_act,
-    questions_pass,
     refused,
 )
 from midcall.experiments.probe.found import LEAST_EXPLAINED, LIMITS, RARELY, TRUSTED, Found
@@ -76,7 +81,7 @@ class Identifier:
         act: dict[str, Any] = {}
         if finding.kind == INJECT:
             act = forged_act(of_same_act(self.plays.shown[0], finding.ends))
-            effects = [effects[0]._replace(detail=act["act"])]
+            effects = in_and_on_path(effects[0]._replace(detail=act["act"]), self.plays.shown[0])
         self.forged = effects[0].kind == INJECT
         begun = self.begin(finding, effects, apart)
         if begun is None and self.plays.prober.fresh_far:
@@ -98,7 +103,7 @@ class Identifier:
         first = not self.plays.result.found
         if first and beliefs.explained < LEAST_EXPLAINED and sought.kind not in SHARES:
             octets, notes = self.localised(oracle, beliefs, parts, main)
-        if self.forged and self.is_on_path(beliefs):
+        if self.forged and (sought.on_path or self.is_on_path(beliefs)):
             act["path"] = "on"
         beliefs.add(list(alike(beliefs.best)))
         if not first:
@@ -166,10 +171,7 @@ class Identifier:
             self.plays.behind = come_behind(self.plays, finding, sought)
         paced = self.limits.get(sought.limit)
         # a queue delays each packet by its own octets, which no single delay says
-        beliefs = Beliefs(
-            self.plays.base, effects if paced is None else effects[:1],
-            self.forged and questions_pass(self.plays.shown[0]),
-        )  # fmt: skip
+        beliefs = Beliefs(self.plays.base, effects if paced is None else effects[:1])
         rest = [
             without_found_rules(self.plays, outcome, False, sought) for outcome in self.plays.shown
         ]
@@ -200,6 +202,8 @@ class Identifier:
             beliefs.add(one._replace(way=way) for one in variants(parts, False))
         beliefs.grow(parts)
         beliefs.add(list(with_allowances(self.plays, parts, main, sought)))
+        if finding.kind != INJECT:
+            beliefs.add(list(with_ends(self.plays, parts, main, sought)))
         beliefs.add(list(beliefs.changed(12)))
         beliefs.prune()
         self.note(beliefs)

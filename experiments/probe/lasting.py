@@ -31,6 +31,8 @@ STEP, LEAST_STEP = 0.05, 0.4
 #: Log-likelihood ratio of the packets of a moment, packets at most, plays that narrow down an end,
 #: and ratio within which another end is plausible.
 PLAIN, MOST_PACKETS, FINER, DOUBT = 8.0, 40, 2, 3.0
+#: By which part the end of a condemnation that the capture shows may be wrong.
+AS_SEEN = 0.1
 #: Copies whose share of struck ones gives the chance of enforcement.
 CHANCE_COPIES = 60
 #: Further triggers of a flow and their distance in ns, copies, the largest number of packets of
@@ -121,6 +123,14 @@ def lasting(tail: Tail, core: Probe, longest: float = HORIZONS[-1]) -> Lasting:
         low, high = edges[first], edges[last + 1]
     value = nearest_round(low, high)
     return Lasting(Number(value, low * 0.98 - 0.05, high * 1.02 + 0.05), done)
+
+
+def with_seen_end(watch: Lasting, lasts: float) -> Lasting:
+    """Return a watch that could not show an end with the end that the capture shows. lasts: after
+    how many s, 0 for none."""
+    if watch.seconds is not None or watch.watched or not lasts:
+        return watch
+    return Lasting(Number(lasts, lasts * (1 - AS_SEEN), lasts * (1 + AS_SEEN)), 0.0)
 
 
 def packets_of_moment(tail: Tail) -> int:

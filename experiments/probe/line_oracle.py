@@ -39,7 +39,7 @@ class Effect(NamedTuple):
     """A kind of effect (of FAMILIES), its size (loss as a share, delay in ns, or a code point), the
     chance of enforcement, and which act it is, where that is known. limit: of a limited rate, the
     act as the policy language writes it, as JSON; late: by how much packets are late that others
-    overtake, in ns."""
+    overtake, in ns; on_path: whether datagrams that a forged answer answers arrive as well."""
 
     kind: str
     amount: float = 1.0
@@ -47,6 +47,7 @@ class Effect(NamedTuple):
     detail: str = ""
     limit: str = ""
     late: float = 0.0
+    on_path: bool = False
 
     @classmethod
     def of_limit(cls, act: dict[str, Any]) -> Effect:

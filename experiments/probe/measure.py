@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from midcall.experiments.probe.acts import Acts, Number, share_interval
 from midcall.experiments.probe.beliefs import Hypothesis, Seen
 from midcall.experiments.probe.found import LIMITS, RARELY, Found, rough_act
-from midcall.experiments.probe.lasting import chance_of, inspected, lasting
+from midcall.experiments.probe.lasting import chance_of, inspected, lasting, with_seen_end
 from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, MARK, PARTIAL, SHARES, Effect
 from midcall.experiments.probe.phases import comes_in_runs, phases_of
 from midcall.experiments.probe.plays import Plays
@@ -84,6 +84,8 @@ class Measure:
         limited = found.act.get("act") in (*LIMITS, "reorder")
         if found.best.scope != "packet" and not found.best.media and not limited:
             found.lasting = lasting(tail, found.core, self.watch)
+            found.lasting = with_seen_end(found.lasting, found.best.lasts)
+            found.best = found.best._replace(lasts=0.0)
             if found.lasting.seconds is not None:
                 found.parameters["lasts_s"] = found.lasting.seconds
                 if acts is not None:

@@ -57,7 +57,8 @@ class Unseen(NamedTuple):
         return (
             f"in the median flow and direction, less than {self.loss:.0%} of additional loss, less "
             f"than {self.delay / MS:.0f} ms of delay, and a limit above {self.rate:.0f} kbit/s "
-            "would not have shown; nor would a rule that the capture does not meet"
+            "would not have shown; nor would a rule that the capture does not meet, or a delay of "
+            "all traffic, which looks like a longer line"
         )
 
 

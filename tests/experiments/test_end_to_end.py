@@ -66,6 +66,7 @@ def test_a_block_is_seen_in_the_samples_and_only_while_it_is_in_force(tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 @pytest.mark.corpus
 def test_the_default_experiment_answers_the_mission_on_real_calls(
     tmp_path: Path, corpus: Path

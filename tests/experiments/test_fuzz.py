@@ -113,6 +113,7 @@ def test_a_worker_that_dies_is_a_finding_that_says_where(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 @pytest.mark.skipif(PLAIN, reason="a worker compiles")
 def test_a_short_session_finds_nothing_and_is_gone_on_with(tmp_path: Path) -> None:
     for packets in (40_000, 80_000):

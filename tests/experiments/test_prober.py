@@ -314,7 +314,8 @@ def test_a_measurement_is_valid_in_oonis_format(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("against", "capture", "act", "way", "keys"), [
     ("russia-2025-08/stun-everywhere", "wa_voice", "drop", "both", {"stun"}),
-    ("russia-2026-03/upstream-loss", "telegram", "loss", "up", {"addresses"}),
+    pytest.param("russia-2026-03/upstream-loss", "telegram", "loss", "up", {"addresses"},
+                 marks=pytest.mark.longest),
 ])  # fmt: skip
 def test_the_rule_of_an_incident_is_named_on_a_recorded_call(
     corpus: Path, against: str, capture: str, act: str, way: str, keys: set[str]

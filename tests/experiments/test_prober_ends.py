@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The prober: condemnations that end within the capture, and are triggered again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from midcall.captures.packets.numbers import UDP
+from midcall.experiments.localise.messages import noise
+from midcall.experiments.probe import run
+from midcall.experiments.probe.beliefs import hypothesis
+from midcall.experiments.probe.conditions import end_between, since_last
+from midcall.testbed.policy.operator import Policy
+from midcall.testbed.probing.probe import Ends, Probe, Sent
+from midcall.testbed.probing.virtual_line import Noise
+from tests.experiments.prober_call import rule_of
+
+MS = 1_000_000
+NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
+FLOWS = (Ends(UDP, NEAR, 40_000, FAR, 4_000), Ends(UDP, NEAR, 40_001, FAR, 4_001))
+STUN = bytes.fromhex("000100002112a442")
+
+
+def body(number: int, ends: Ends, up: bool) -> bytes:
+    """Return an RTP packet."""
+    return bytes([0x80, 111]) + number.to_bytes(2, "big") + noise(100, number, ends.far_port, up)
+
+
+def capture() -> Probe:
+    """Return two flows of RTP for 8 s, of which one has a STUN request every 2 s."""
+    unit = []
+    for number in range(200):
+        for ends in FLOWS:
+            stun = ends is FLOWS[0] and number % 50 == 5
+            sent = STUN + bytes([number]) * 12 if stun else body(number, ends, True)
+            unit.append(Sent(number * 40 * MS, True, ends, sent))
+            unit.append(Sent((number * 40 + 7) * MS, False, ends, body(number, ends, False)))
+    return tuple(unit)
+
+
+@pytest.mark.parametrize(
+    ("scope", "lasts"),
+    [
+        ("client", 1.5),
+        pytest.param("client", 0.7, marks=pytest.mark.slow),
+        pytest.param("flow", 0.7, marks=pytest.mark.slow),
+    ],
+)
+def test_a_drop_that_ends_and_is_triggered_again_is_named(scope: str, lasts: float) -> None:
+    rule = rule_of({"stun": True}, "drop", scope=scope, lasts_s=lasts)
+    answer = run.against(Policy((rule,)), capture(), "fibre", 3, Noise(loss=0.01)).answer
+    assert (answer["act"]["name"], answer["scope"]) == ("drop", scope)
+    assert answer["trigger"]["match"] == {"stun": True}
+    assert answer["residual_s"] == pytest.approx(lasts, rel=0.1)
+
+
+def test_the_age_of_a_condemnation_is_that_of_its_last_trigger() -> None:
+    unit = tuple(Sent(number * 500 * MS, True, FLOWS[number % 2], b"x") for number in range(5))
+    struck = np.array([False, True, False, True, False])
+    flows = np.array([0, 1, 0, 1, 0])
+    own, any_ = since_last(unit, struck, flows), since_last(unit, struck, np.zeros(5, int))
+    assert own.tolist() == [np.inf, 0.0, np.inf, 0.0, np.inf]
+    assert any_.tolist() == [np.inf, 0.0, 0.5, 0.0, 0.5]
+
+
+def test_an_end_is_seen_only_where_it_explains_much() -> None:
+    ages = np.array([np.inf, 0.1, 0.6, 0.2, 0.7])
+    assert end_between(ages, np.array([0.0, 5, -5, 5, -5])) == pytest.approx(0.4)
+    assert end_between(ages, np.array([0.0, 5, -2, 5, -2])) is None
+    assert end_between(ages, np.array([0.0, 5, 5, 5, 5])) is None
+    assert end_between(ages, np.array([0.0, -5, -5, -5, -5])) is None
+
+
+def test_only_rules_that_condemn_have_an_end() -> None:
+    assert hypothesis({"stun": True}, "flow", lasts=0.7).rule().lasts_s == 0.7  # type: ignore[union-attr]
+    assert hypothesis({"stun": True}, "flow", lasts=0.7).rule(lasts_s=2.0).lasts_s == 2.0  # type: ignore[union-attr]
+    assert hypothesis({"stun": True}, "packet", lasts=0.7).rule().lasts_s is None  # type: ignore[union-attr]
