@@ -45,6 +45,8 @@ Floats = NDArray[np.float64]
 SLOW, SLOW_APART, FAST_SECONDS = 24, 60 * MS, 2.4
 #: Packets of each direction that show the line's own loss at the same time, and its own delay.
 CONTROLS, FEW_CONTROLS = 120, 14
+#: Share of controls that a rule does not strike, below which they do not show the line itself.
+FEW_FREE = 0.1
 #: Share of a stream's struck packets that arrive in spite of a drop; where a drop begins in copies,
 #: packets from the earliest to the latest, at most, and packets behind it, at least.
 ARRIVES, NEAR_END, LEAST_BEHIND = 0.03, 2, 6
@@ -280,6 +282,7 @@ class Acts:
         self.certain = False  # whether every struck packet was lost
         self.way: bool | None = None  # the one of two directions that shows the act, upwards or not
         self.known: list[tuple[int, int]] = []  # (lost, sent) of packets that no rule strikes
+        self.strikes_controls = False  # whether it strikes all kinds of controls
         self.rule: Rule | None = None
         self.played: dict[str, list[Outcome]] = {}  # by question
 
@@ -444,6 +447,7 @@ class Acts:
     def count_controls(self, control: Outcome, rule: Rule) -> None:
         """Add packets that the rule does not strike to those that show the line's own loss."""
         free = ~strikes(self.tail.through(control.unit, True), [rule]).struck[0]
+        self.strikes_controls = float(free.mean()) < FEW_FREE
         for up in (0, 1):
             places = free & (control.up == bool(up))
             lost, sent = self.known[up]
@@ -452,11 +456,14 @@ class Acts:
 
     def background(self, ways: list[Measured]) -> tuple[float, float]:
         """Return the line's own loss in the directions that the rule strikes, and its standard
-        deviation."""
+        deviation. Where the rule strikes all kinds of controls, they show no more than an upper end
+        of it, below which any share is equally likely."""
         ups = {one.up for one in ways}
         lost = sum(self.known[int(up)][0] for up in ups)
         sent = sum(self.known[int(up)][1] for up in ups)
         share = share_of(lost, sent)
+        if self.strikes_controls:
+            return share / 2, share / math.sqrt(12)
         return share, math.sqrt(share * (1 - share) / max(sent, 1))
 
     def enforced(self, outcome: Outcome, struck: NDArray[np.bool_]) -> Outcome:

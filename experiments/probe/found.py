@@ -17,6 +17,7 @@ from midcall.experiments.probe.line_oracle import DELAY, DOUBLE, MARK, PARTIAL, 
 from midcall.experiments.probe.priorities import Classes
 from midcall.experiments.probe.prober import MS
 from midcall.experiments.probe.unseen import Unseen
+from midcall.experiments.probe.variants import mechanism
 from midcall.testbed.policy.language import INJECTED, Rule
 from midcall.testbed.probing.probe import Ends, Probe
 from midcall.testbed.probing.strikes import strikes
@@ -76,6 +77,26 @@ class Found:
         """Note that a probe contradicts the rule."""
         self.probability *= REFUTED
         self.notes.append(note)
+
+    def other_mechanisms(self, least: float) -> list[Hypothesis]:
+        """Return hypotheses with the rule's match and another scope or direction, the likeliest
+        first. least: of their probability, as a share of the rule's own."""
+        own = dict(zip(self.beliefs.hypotheses, self.beliefs.weights, strict=True))
+        known = [one for one in own if one.match == self.began.match and (
+            mechanism(one) != mechanism(self.began))]  # fmt: skip
+        enough = least * own.get(self.began, 1.0)
+        return sorted((one for one in known if own[one] >= enough), key=lambda one: -own[one])
+
+    def take_mechanism(self, other: Hypothesis) -> None:
+        """Give the rule, and what no unit distinguishes from it, the scope and direction of another
+        hypothesis."""
+        before = mechanism(self.began)
+
+        def changed(one: Hypothesis) -> Hypothesis:
+            return one._replace(scope=other.scope, way=other.way)
+
+        self.best, self.began = changed(self.best), changed(self.began)
+        self.equal = [changed(one) for one in self.equal if mechanism(one) == before]
 
     @property
     def strikes_any(self) -> bool:

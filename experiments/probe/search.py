@@ -48,6 +48,9 @@ LISTS = ("addresses", "dns", "name", "payload")
 LEAST_SURE = 0.3
 #: Share of losses of controls that is more than those of most lines.
 MUCH_LOST = 0.08
+#: Probability of another scope or direction of a rule found, as a share of that of its own, from
+#: which an effect that is left over decides between both.
+LEAST_ODDS = 0.03
 #: Probability of a rule that was identified again, and what it explains, as a share of those
 #: before, at least, to replace it.
 KEEPS = 0.8
@@ -91,6 +94,8 @@ class Search:
             finding = self.plays.unexplained(tried)
             if finding is None or len(self.result.found) >= MOST_RULES:
                 break
+            if self.is_within_reach(finding):
+                continue
             found = self.identify(finding)
             if found is not None and (known := self.known(found)) is not None:
                 if not self.replaces(found, known):
@@ -117,6 +122,7 @@ class Search:
         predict and the capture does not show."""
         self.leave_out_superfluous()
         if self.result.found:
+            any(self.is_within_reach(finding) for finding in self.plays.not_explained())
             self.result.rest = self.plays.not_explained()
         self.result.contradicted = self.is_contradicted()
 
@@ -179,6 +185,23 @@ class Search:
             for (lost, sent), share, way in zip(base.counts, base.loss, ("down", "up"), strict=True)
             if share_interval(lost, sent)[0] > MUCH_LOST
         ]
+
+    def is_within_reach(self, finding: Finding) -> bool:
+        """Give a rule found another scope or direction that its probes allow, where it explains an
+        effect then that was left over, and predicts none that is not there. Returns whether one
+        did."""
+        before = self.plays.left_over() if self.result.found else set[Key]()
+        for found in self.result.found:
+            best, began, equal = found.best, found.began, found.equal
+            predicted = self.predicts_more(found)
+            for other in found.other_mechanisms(LEAST_ODDS):
+                found.take_mechanism(other)
+                after = self.plays.left_over()
+                explained = (finding.kind, finding.ends, finding.up) not in after
+                if explained and after < before and self.predicts_more(found) <= predicted:
+                    return True
+                found.best, found.began, found.equal = best, began, equal
+        return False
 
     def known(self, found: Found) -> Found | None:
         """Return the earlier rule that has the same act on most of what a further rule strikes,
