@@ -90,8 +90,11 @@ class Measure:
                 found.parameters["lasts_s"] = found.lasting.seconds
                 if acts is not None:
                     parameters |= self.weigh_again(acts, found.lasting.seconds.value)
-        # behind the end of a condemnation, packets arrive whatever the act is
-        if acts is not None and acts.certain and "lasts_s" not in found.parameters:
+        # behind the end of a condemnation, and where the rule is not enforced, packets arrive
+        # whatever the act is
+        if acts is not None and acts.certain and not found.parameters.keys() & {
+            "lasts_s", "probability"
+        }:  # fmt: skip
             self.take_loss_of_datagrams()
         if acts is not None and acts.refuted:
             found.refute("packets that the rule should strike showed no effect")

@@ -28,6 +28,7 @@ from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size
 from midcall.testbed.probing.strikes import passing
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
+from tests.experiments.prober_call import call
 
 MS = 1_000_000
 NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
@@ -201,3 +202,11 @@ def test_datagrams_that_arrive_between_lost_ones_show_a_loss(share: float) -> No
     assert counts[:, 0].sum() == lost.sum()
     passed = counts[:, 3].sum() - counts[:, 2].sum()
     assert (passed > 20) if share < 1 else passed == 0
+
+
+def test_a_drop_for_half_of_the_clients_of_a_lossy_line_is_no_loss() -> None:
+    rule = rule_of({"protocol": "udp"}, "drop", probability=0.5, per="client")
+    line = Noise(loss=0.05, jitter_ms=3)
+    act = run.against(Policy((rule,)), call(), "wifi", 23, line).answer["act"]
+    assert act["name"] == "drop"
+    assert act["parameters"]["probability"]["value"] == pytest.approx(0.5, abs=0.15)
