@@ -47,8 +47,8 @@ SCOPES = ("packet", "flow", "call", "client", "pair", "server", "triple")
 WAYS = (None, "up", "down")
 #: Hypotheses that are kept, that grow, and conditions of one match, at most.
 KEPT, GROWING, MOST_KEYS = 200, 14, 4
-#: Hypotheses with an allowance that are kept in addition.
-WITH_ALLOWANCE = 40
+#: Hypotheses with an allowance, and with an end of a condemnation, that are kept in addition.
+WITH_ALLOWANCE, WITH_END = 40, 20
 #: Part of the evidence of packets without the effect that counts against a condition which another
 #: one may narrow.
 FORGIVEN = 0.2
@@ -258,11 +258,13 @@ class Beliefs:
         return MARGIN / TOGETHER if limited else MARGIN
 
     def prune(self, most: int = KEPT) -> None:
-        """Keep the best hypotheses, and the best of those with an allowance: a capture alone
-        hardly distinguishes them from windows of its flow, of which there are many."""
+        """Keep the best hypotheses, and the best of those with an allowance or an end of a
+        condemnation: a capture alone hardly distinguishes them from windows of its flow, of which
+        there are many."""
         order = np.argsort(-self.scores, kind="stable")
         late = [at for at in order[most:] if self.hypotheses[at].after][:WITH_ALLOWANCE]
-        order = np.concatenate([order[:most], np.array(late, np.int64)])
+        ends = [at for at in order[most:] if self.hypotheses[at].lasts][:WITH_END]
+        order = np.array(list(dict.fromkeys([*order[:most], *late, *ends])), np.int64)
         self.known = {self.hypotheses[at] for at in order}
         self.hypotheses = [self.hypotheses[at] for at in order]
         self.rules = [self.rules[at] for at in order]

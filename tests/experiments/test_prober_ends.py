@@ -27,12 +27,13 @@ def body(number: int, ends: Ends, up: bool) -> bytes:
     return bytes([0x80, 111]) + number.to_bytes(2, "big") + noise(100, number, ends.far_port, up)
 
 
-def capture() -> Probe:
-    """Return two flows of RTP for 8 s, of which one has a STUN request every 2 s."""
+def capture(every: int = 50, first: int = 5) -> Probe:
+    """Return two flows of RTP for 8 s, packets 40 ms apart. One has a STUN request instead of the
+    packet `first` and of each one `every` packets later."""
     unit = []
     for number in range(200):
         for ends in FLOWS:
-            stun = ends is FLOWS[0] and number % 50 == 5
+            stun = ends is FLOWS[0] and number % every == first
             sent = STUN + bytes([number]) * 12 if stun else body(number, ends, True)
             unit.append(Sent(number * 40 * MS, True, ends, sent))
             unit.append(Sent((number * 40 + 7) * MS, False, ends, body(number, ends, False)))
@@ -53,6 +54,16 @@ def test_a_drop_that_ends_and_is_triggered_again_is_named(scope: str, lasts: flo
     assert (answer["act"]["name"], answer["scope"]) == ("drop", scope)
     assert answer["trigger"]["match"] == {"stun": True}
     assert answer["residual_s"] == pytest.approx(lasts, rel=0.1)
+
+
+@pytest.mark.slow
+def test_an_end_is_named_where_a_window_of_the_flow_explains_the_capture_too() -> None:
+    rule = rule_of({"stun": True}, "drop", lasts_s=1.0)
+    line = Noise(loss=0.02, jitter_ms=5)
+    answer = run.against(Policy((rule,)), capture(1000, 50), "4g", 4, line).answer
+    assert (answer["act"]["name"], answer["scope"]) == ("drop", "flow")
+    assert answer["trigger"]["match"] == {"stun": True}
+    assert answer["residual_s"] == pytest.approx(1.0, rel=0.1)
 
 
 def test_the_age_of_a_condemnation_is_that_of_its_last_trigger() -> None:
