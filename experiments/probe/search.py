@@ -37,6 +37,7 @@ from midcall.experiments.probe.lasting import HORIZONS
 from midcall.experiments.probe.line_oracle import DROP, INJECT, MARK, PARTIAL, Effect
 from midcall.experiments.probe.plays import LEAST_FURTHER, MOST_RULES, PLAIN, Plays
 from midcall.experiments.probe.prober import Prober, ProbesSpent
+from midcall.experiments.probe.variants import mechanism
 from midcall.testbed.probing.probe import Probe
 from midcall.testbed.probing.strikes import strikes
 
@@ -97,10 +98,13 @@ class Search:
             if self.is_within_reach(finding):
                 continue
             found = self.identify(finding)
-            if found is not None and (known := self.known(found)) is not None:
-                if not self.replaces(found, known):
+            known = None if found is None else self.known(found)
+            if found is not None and known is not None:
+                if self.replaces(found, known):
+                    continue
+                if not self.is_another(found, known, finding):
                     tried.add((finding.kind, finding.ends, finding.up))
-                continue
+                    continue
             if found is None or not self.is_taken(found, finding):
                 tried.add((finding.kind, finding.ends, finding.up))
                 if found is not None:
@@ -228,6 +232,21 @@ class Search:
             return True
         self.put(place, known)
         return False
+
+    def is_another(self, found: Found, known: Found, finding: Finding) -> bool:
+        """Return whether a rule with the same act as an earlier one on most of its packets is
+        another rule: it has other conditions or another mechanism, each of both strikes packets of
+        the capture that the other does not, and both together leave less over."""
+        same = found.best.keys.keys() == known.best.keys.keys()
+        if (same and mechanism(found.best) == mechanism(known.best)) or (
+            not self.is_sure(found, finding)
+        ):  # fmt: skip
+            return False
+        through = self.plays.through(self.plays.capture, False)
+        own, other = strikes(through, [found.as_drop, known.as_drop]).struck
+        if not (own & ~other).any() or not (other & ~own).any():
+            return False
+        return (finding.kind, finding.ends, finding.up) in self.explained_by(found)
 
     def put(self, place: int, found: Found) -> None:
         """Put a rule in the place of another one."""
