@@ -8,7 +8,7 @@ import pytest
 
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.probe import run
-from midcall.experiments.probe.acts import act_unit
+from midcall.experiments.probe.acts import Acts, Measured, act_unit
 from midcall.experiments.probe.answer import document
 from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
 from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
@@ -225,6 +225,33 @@ def test_writes_of_a_stream_that_show_a_share_of_losses_are_far_apart() -> None:
     unit = tail.unit(core)
     times = [one.time for one in unit[1:] if one.up]
     assert min(np.diff(times)) >= STREAM_APART
+
+
+@pytest.mark.parametrize(("match", "known"), [({"direction": "up"}, False), ({"stun": True}, True)])
+def test_controls_that_a_rule_strikes_show_an_upper_end_of_the_lines_loss_alone(
+    match: dict[str, object], known: bool
+) -> None:
+    prober = Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1)
+    core = (Sent(0, True, FLOW, b"\0\1\0\0\x21\x12\xa4\x42" + bytes(12)),)
+
+    def through(unit: Probe, tight: bool) -> object:
+        return passing(prober.paced(unit), "4g", STREAM_PATIENCE)
+
+    best = hypothesis(match, "client")
+    tail = Tail(prober, LINE, Effect(PARTIAL, 0.4), best, through, core)  # type: ignore[arg-type]
+    acts = Acts(tail, core)
+    acts.rule, acts.known = best.rule(), [(40, 500), (40, 500)]
+    control = acts.controls(8 * MS, 120)
+    assert acts.rule is not None
+    acts.count_controls(outcome_of(control, np.zeros(len(control), bool), 2), acts.rule)
+    ways = [Measured(up, *[np.zeros(0)] * 6) for up in (True, False)]  # type: ignore[arg-type]
+    share, deviation = acts.background(ways)
+    lost, sent = map(sum, zip(*acts.known, strict=True))
+    upper = (lost + 0.5) / (sent + 1)
+    assert share == pytest.approx(upper if known else upper / 2)
+    if not known:
+        assert share - 2 * deviation < 0.01
+        assert share + 2 * deviation > upper
 
 
 # -- limits

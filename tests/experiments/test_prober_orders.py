@@ -106,6 +106,48 @@ def test_rules_are_listed_in_the_order_in_which_they_decide() -> None:
     assert order_of(search.result.found) == [other, before, again]
 
 
+def search_of(unit: Probe, lost: Any, *found: Found) -> Search:
+    """Return a search in which a capture was played and rules were found. lost: bool[packets]."""
+    search = Search(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), unit)
+    search.plays.base = LINE
+    search.plays.own = outcome_of(unit, lost=lost)
+    search.plays.shown = [search.plays.own]
+    search.result.found = list(found)
+    return search
+
+
+def test_a_further_rule_with_the_same_act_strikes_packets_that_an_earlier_one_does_not() -> None:
+    ends = FLOWS[0]
+    unit = tuple(Sent(n * 20 * MS, True, FLOWS[n % 2], bytes(60 + n)) for n in range(60))
+    sizes = np.array([len(one.payload) for one in unit])
+    of_flow = np.array([one.ends == ends for one in unit])
+    known = found_of(hypothesis({"ports": [4_000]}, "packet"))
+    larger, all_ = (found_of(hypothesis({"size": f"{size}-"}, "packet")) for size in (70, 1))
+    for further, lost, wanted in (
+        (larger, of_flow | (sizes >= 70), True),
+        (all_, np.ones(60, bool), False),  # it strikes all that the earlier one does
+        (larger, of_flow, False),  # nothing is left over
+        (known, of_flow | (sizes >= 70), False),
+    ):
+        search = search_of(unit, lost, known)
+        finding = Finding(DROP, FLOWS[1], True, 60.0, 1.0, 11)
+        assert search.is_another(further, known, finding) == wanted
+        assert search.result.found == [known]
+
+
+@pytest.mark.parametrize("weight", [0.2, 0.001])
+def test_what_is_left_over_decides_between_scopes_that_probes_allow(weight: float) -> None:
+    unit = unit_of()
+    found = found_of(hypothesis({"ports": [4_000]}))
+    wide = found.began._replace(scope="client")
+    found.beliefs.add([found.began, wide])
+    found.beliefs.of_units[:, 0] = np.log([1.0, weight])
+    search = search_of(unit, True, found)  # all packets are lost
+    finding = Finding(DROP, FLOWS[1], True, 60.0, 1.0, 1)
+    assert search.is_within_reach(finding) == (weight > 0.1)
+    assert found.best.scope == ("client" if weight > 0.1 else "flow")
+
+
 def test_the_rules_of_an_answer_decide_in_their_order() -> None:
     drop = found_of(hypothesis({"ports": [4_000]}))
     before = found_of(hypothesis({"protocol": "udp"}), DOUBLE, act="duplicate", share=0.5)
