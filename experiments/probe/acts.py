@@ -164,7 +164,7 @@ def measure(
         behind[:, places[1:]] = lost[:, places[:-1]]
         lost = lost & ~behind
     excess = tail.base.excess(outcome)
-    times = np.array([one.time for one in outcome.unit], np.float64)
+    times = np.array([one.time for one in outcome.as_sent], np.float64)
     return Measured(
         up, lost[:, slow], lost[:, fast], excess[:, slow], excess[:, fast], times[fast],
         outcome.size[fast].astype(float),

@@ -88,7 +88,8 @@ def limits_of(outcome: Outcome, base: Baseline, finding: Finding) -> Iterator[Ef
     key = finding.ends._replace(far=b"")  # of a play to other addresses, too
     places = [at for at, one in enumerate(outcome.unit)
               if one.ends._replace(far=b"") == key and one.up == finding.up]  # fmt: skip
-    times = np.array([outcome.unit[at].time for at in places], np.float64)
+    sent = outcome.as_sent
+    times = np.array([sent[at].time for at in places], np.float64)
     sizes = outcome.size[places].astype(float)
     excess = base.excess(outcome)
     policed, shaped = [], []

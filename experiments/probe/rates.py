@@ -169,7 +169,7 @@ def writes_of(outcome: Outcome, base: Baseline, core: int) -> tuple[Floats, Floa
     excess = base.excess(outcome)[:, core:]
     excess = np.where(np.isfinite(excess), excess, np.inf)
     excess = excess[outcome.sent[:, core:].all(axis=1)]
-    times = np.array([one.time for one in outcome.unit[core:]], np.float64)
+    times = np.array([one.time for one in outcome.as_sent[core:]], np.float64)
     if len(excess) < COPIES // 2:
         excess = excess[:, :0]
     return times, outcome.size[core:].astype(float), excess

@@ -8,7 +8,7 @@ import pytest
 
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.probe import run
-from midcall.experiments.probe.acts import Acts, Measured, act_unit
+from midcall.experiments.probe.acts import Acts, Measured, act_unit, measure
 from midcall.experiments.probe.answer import document
 from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
 from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
@@ -252,6 +252,22 @@ def test_controls_that_a_rule_strikes_show_an_upper_end_of_the_lines_loss_alone(
     if not known:
         assert share - 2 * deviation < 0.01
         assert share + 2 * deviation > upper
+
+
+def test_an_act_is_measured_by_the_times_at_which_packets_were_sent() -> None:
+    prober = Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1)
+    unit = tuple(Sent(number * MS, True, FLOW, bytes(60)) for number in range(20))
+    planned = np.tile(np.arange(20) * 3 * MS, (2, 1))  # a slow access network needs more time
+    outcome = outcome_of(unit, np.zeros(20, bool), 2)._replace(planned=planned)
+    best = hypothesis({"size": "1-"}, "packet")
+
+    def through(some: Probe, tight: bool) -> object:
+        return passing(some, "4g", STREAM_PATIENCE)
+
+    tail = Tail(prober, LINE, Effect(PARTIAL, 0.4), best, through, unit[:1])  # type: ignore[arg-type]
+    way = measure(tail, outcome, np.ones(20, bool), True, 10, 0)
+    assert way is not None
+    assert np.diff(way.fast_times).tolist() == [3 * MS] * 9
 
 
 # -- limits
