@@ -113,6 +113,11 @@ class Hypothesis(NamedTuple):
         """Return whether a packet of its match condemns later ones."""
         return not self.media and self.scope != "packet"
 
+    def goes(self, up: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which packets are of a direction that it may strike, bool[packets]. up:
+        bool[packets]."""
+        return np.full(len(up), True) if self.way is None else up == (self.way == "up")
+
     def sampled(self, part: float) -> Hypothesis:
         """Return it as a rule that inspects one packet in so many."""
         match = self.keys | {"one_in": max(round(part), 2)}
@@ -291,6 +296,11 @@ class Beliefs:
                 fitted = fits_by_share(predicted, seen.outcome, self.base, effect, another)
             columns.append(np.broadcast_to(fitted, (len(rules), len(GRID))))
         return np.stack(columns, axis=1)
+
+    def gain_of(self, one: Hypothesis, seen: Seen) -> float:
+        """Return ln P(an outcome | a hypothesis) - ln P(it | no rule), for the effect that fits."""
+        rule = one.rule()
+        return float(mean_over_shares(self._fit([rule], seen)).max()) if rule else -math.inf
 
     @property
     def whole(self) -> Floats:

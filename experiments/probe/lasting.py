@@ -31,8 +31,13 @@ STEP, LEAST_STEP = 0.05, 0.4
 #: Log-likelihood ratio of the packets of a moment, packets at most, plays that narrow down an end,
 #: and ratio within which another end is plausible.
 PLAIN, MOST_PACKETS, FINER, DOUBT = 8.0, 40, 2, 3.0
+#: By how much moments must speak against a condemnation before its end is looked for, in nats.
+SURE_END = 6.0
 #: By which part the end of a condemnation that the capture shows may be wrong.
 AS_SEEN = 0.1
+#: Share of struck packets that show an effect which is certain; moments that show how many delayed
+#: packets are late, and the least share of those that are not late by themselves.
+CERTAIN, FIRST, LEAST_LATE = 0.95, 3, 0.3
 #: Copies whose share of struck ones gives the chance of enforcement.
 CHANCE_COPIES = 60
 #: Further triggers of a flow and their distance in ns, copies, the largest number of packets of
@@ -101,7 +106,7 @@ def lasting(tail: Tail, core: Probe, longest: float = HORIZONS[-1]) -> Lasting:
     low, high, done = 0.0, HORIZONS[-1], 0.0
     for horizon in (one for one in HORIZONS if one <= longest):
         times = moments(max(done * 0.8, 0.3), horizon)
-        span = end_of(watched(tail, core, found, times, many))
+        span = end_of(watched(tail, core, found, times, many), SURE_END)
         if span is None:
             done = horizon
             continue
@@ -178,20 +183,32 @@ def watched(tail: Tail, core: Probe, found: Watched, times: list[float], many: i
     )[0]  # fmt: skip
     affected, usable, other = affected_of(outcome, tail.base, tail.sought)
     rows = condemned(tail, outcome, affected, usable, place, probes, base)
-    result = []
+    counts = []
     for at in range(len(times)):
         columns = [place[one._replace(time=one.time - base)]
                    for (which, _), one in probes.items() if which == at]  # fmt: skip
         some = affected[np.ix_(rows, columns)] & usable[np.ix_(rows, columns)]
-        count = int(usable[np.ix_(rows, columns)].sum())
-        share = tail.sought.amount if tail.sought.kind in SHARES else 0.95
-        own = float(other[columns].mean())
+        counts.append((int(some.sum()), int(usable[np.ix_(rows, columns)].sum()),
+                       float(other[columns].mean())))  # fmt: skip
+    share = tail.sought.amount if tail.sought.kind in SHARES else CERTAIN
+    if tail.sought.kind == DELAY:
+        share = share_at_first(counts)
+    result = []
+    for gone, count, own in counts:
         struck = min(own + share * (1 - own), 0.98)
-        gone = int(some.sum())
         llr = gone * math.log(struck / own) + (count - gone) * math.log((1 - struck) / (1 - own))
         result.append(llr)
     tail.prober.taught(f"{sum(one > 0 for one in result)} of {len(result)} moments struck")
     return result
+
+
+def share_at_first(counts: Sequence[tuple[int, int, float]]) -> float:
+    """Return the share of delayed packets that are late, as the first moments show it: packets far
+    apart wait for no other one, and are less late than those of controls. counts: of each moment
+    the late packets, all, and the share of late ones that is the line's own."""
+    late, count, own = np.array(counts[:FIRST], np.float64).T
+    least = float(own.mean()) + LEAST_LATE * (1 - float(own.mean()))
+    return min(max(float(late.sum()) / max(float(count.sum()), 1.0), least), CERTAIN)
 
 
 def condemned(
@@ -210,12 +227,13 @@ def condemned(
     return rows or list(range(copies))
 
 
-def end_of(scores: Sequence[float]) -> tuple[int, int] | None:
+def end_of(scores: Sequence[float], least: float = 0.0) -> tuple[int, int] | None:
     """Return the first and the last plausible moment from which on nothing is struck, None where
-    the last moment most likely still is. scores: log-likelihood ratios of "struck" by moment."""
+    the last moment most likely still is. scores: log-likelihood ratios of "struck" by moment;
+    least: by how much the moments from an end on must speak against it, in nats."""
     # the sum over the moments before an end, less the sum over those from it on
     whole = np.concatenate([[0.0], np.cumsum(scores)]) * 2 - float(np.sum(scores))
-    if not len(scores) or int(whole.argmax()) == len(scores):
+    if not len(scores) or whole.max() - whole[-1] <= 2 * least:
         return None
     plausible = np.flatnonzero(whole > whole.max() - 2 * DOUBT)
     return int(plausible[0]), int(plausible[-1])

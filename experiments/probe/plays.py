@@ -376,8 +376,19 @@ class Plays:
                 rest = unexplained(outcome, expected, self.base, kind, loses, limited, wide,
                                    reorders, flagged)  # fmt: skip
                 touched = self.touched(found, outcome.unit, predicted)
-                outcome = rest._replace(delay=np.where(touched, rest.delay, outcome.delay))
+                delay = np.where(touched, rest.delay, outcome.delay)
+                if found.best.scope == "server" and self.is_kept(outcome.unit, tight):
+                    # other copies and earlier plays have condemned the same hosts
+                    struck = touched & found.best.goes(outcome.up)
+                    delay = np.where(struck & (delay == -1), -2, delay)
+                outcome = rest._replace(delay=delay)
         return outcome
+
+    def is_kept(self, unit: Probe, tight: bool) -> bool:
+        """Return whether a unit is played to its own far addresses, which all copies share."""
+        if tight:
+            return not self.prober.fresh_far
+        return unit in (self.capture, *self.own_units)
 
     def decided(self, unit: Probe, tight: bool) -> np.ndarray[Any, Any]:
         """Return which packets of a unit the rules found so far may keep from the one that is
@@ -424,7 +435,7 @@ class Plays:
         key = "".join(one.model_dump_json() for one in rules)
         if key not in self.models:
             self.models[key] = Model(self.prober, self.base, rules)
-        kept = not tight and unit in (self.capture, *self.own_units)
+        kept = not tight and self.is_kept(unit, tight)
         return self.models[key].outcome(unit, tight, kept, None if tight else self.patience)
 
     def with_held_up(self, outcome: Outcome, tight: bool, sought: Effect) -> Outcome:

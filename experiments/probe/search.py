@@ -18,7 +18,8 @@ from midcall.experiments.probe.acts import share_interval
 from midcall.experiments.probe.beliefs import Beliefs, hypothesis
 from midcall.experiments.probe.choice import Choice
 from midcall.experiments.probe.code_points import marks_of
-from midcall.experiments.probe.effects import Finding
+from midcall.experiments.probe.effects import SHOWN, Finding
+from midcall.experiments.probe.evidence import without_found_rules
 from midcall.experiments.probe.expected import not_seen
 from midcall.experiments.probe.found import (
     BLOCKING,
@@ -47,7 +48,7 @@ MOST_TRIES = 7
 LISTS = ("addresses", "dns", "name", "payload")
 #: Probability from which a further rule is named at once: its scope may be in doubt.
 LEAST_SURE = 0.3
-#: Share of losses of controls that is more than those of most lines.
+#: Share of losses of controls, or of packets that others overtake, that few lines have.
 MUCH_LOST = 0.08
 #: Probability of another scope or direction of a rule found, as a share of that of its own, from
 #: which an effect that is left over decides between both.
@@ -76,7 +77,7 @@ class Search:
         self.note_equals()
         self.result.verdict = self.verdict()
         if not self.result.found:
-            self.result.notes += self.much_lost()
+            self.result.notes += self.much_disturbed()
         return self.result
 
     def _run(self) -> None:
@@ -167,7 +168,7 @@ class Search:
         seen = [*self.result.findings,
                 *(one.finding for one in self.result.found if one.sought.kind == MARK)]  # fmt: skip
         if not seen:
-            known = self.result.unseen is not None and not self.much_lost()
+            known = self.result.unseen is not None and not self.much_disturbed()
             return "clean" if known else "cannot tell"
         strongest = max(one.score for one in seen)
         if self.result.found and strongest < PLAIN and all(one.notes for one in self.result.found):
@@ -179,11 +180,15 @@ class Search:
             return "cannot tell"  # no rule explains it, and it is not plain
         return "blocked" if {INJECT, DROP} & {one.kind for one in seen} else "degraded"
 
-    def much_lost(self) -> list[str]:
-        """Return notes on directions in which controls lose more than on most lines: a rule that
-        strikes whatever is sent looks the same."""
+    def much_disturbed(self) -> list[str]:
+        """Return notes on controls that lose more, or are overtaken more often, than on most lines:
+        a rule that strikes whatever is sent looks the same."""
         base = self.plays.base
-        return [
+        reordered = [
+            f"later packets overtake {base.reordered:.0%} of the datagrams of every control: the "
+            "line itself, or a rule that strikes everything alike"
+        ]
+        return (reordered if base.reordered > MUCH_LOST else []) + [
             f"controls lose {share:.0%} of their packets on the way {way}: the line itself, or a "
             "rule that strikes everything alike"
             for (lost, sent), share, way in zip(base.counts, base.loss, ("down", "up"), strict=True)
@@ -313,7 +318,7 @@ class Search:
     def leave_out_superfluous(self) -> None:
         """Leave out rules without which the others explain as much, first those that predict more
         than the capture shows, then the narrowest. A rule whose own effect is left over even so is
-        kept: others do not explain it."""
+        kept, as is one whose units the others do not explain."""
         if len(self.result.found) < 2:
             return
         through = self.plays.through(self.plays.capture, False)
@@ -330,8 +335,18 @@ class Search:
             self.result.found.remove(found)
             after = self.plays.left_over()
             own = found.finding.kind, found.finding.ends, found.finding.up
-            if after - before or own in after:
+            if after - before or own in after or self.is_shown_by_units(found):
                 self.result.found.insert(place, found)
+
+    def is_shown_by_units(self, found: Found) -> bool:
+        """Return whether the units that were played for a rule show an effect that the rules found
+        do not explain."""
+        gain = 0.0
+        for seen in found.beliefs.seen:
+            if not seen.capture:
+                rest = without_found_rules(self.plays, seen.outcome, True, found.sought)
+                gain += found.beliefs.gain_of(found.began, seen._replace(outcome=rest))
+        return gain > SHOWN
 
     def note_equals(self) -> None:
         """Note what no unit distinguishes from each rule while the others are in force."""

@@ -11,6 +11,7 @@ from midcall.experiments.localise.messages import noise
 from midcall.experiments.probe import run
 from midcall.experiments.probe.beliefs import hypothesis
 from midcall.experiments.probe.conditions import end_between, since_last
+from midcall.experiments.probe.lasting import end_of, share_at_first
 from midcall.testbed.policy.operator import Policy
 from midcall.testbed.probing.probe import Ends, Probe, Sent
 from midcall.testbed.probing.virtual_line import Noise
@@ -87,3 +88,29 @@ def test_only_rules_that_condemn_have_an_end() -> None:
     assert hypothesis({"stun": True}, "flow", lasts=0.7).rule().lasts_s == 0.7  # type: ignore[union-attr]
     assert hypothesis({"stun": True}, "flow", lasts=0.7).rule(lasts_s=2.0).lasts_s == 2.0  # type: ignore[union-attr]
     assert hypothesis({"stun": True}, "packet", lasts=0.7).rule().lasts_s is None  # type: ignore[union-attr]
+
+
+def test_an_end_is_looked_for_only_where_later_moments_speak_clearly_against_it() -> None:
+    holds, over = [4.0] * 6, [-3.0, 1.0, -3.0]
+    found = end_of(holds + over)
+    assert found is not None
+    assert found[0] == 6
+    assert end_of(holds + over, 6.0) is None
+    assert end_of(holds + 2 * over, 6.0) is not None
+    assert end_of(holds, 6.0) is None
+
+
+@pytest.mark.parametrize(("late", "share"), [(12, 0.95), (8, 8 / 12), (1, 0.37)])
+def test_how_many_delayed_packets_are_late_is_what_the_first_moments_show(
+    late: int, share: float
+) -> None:
+    counts = [(late // 3 + (at < late % 3), 4, 0.1) for at in range(3)] + [(0, 4, 0.1)] * 30
+    assert share_at_first(counts) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(("way", "wanted"), [(None, [1, 1]), ("up", [1, 0]), ("down", [0, 1])])
+def test_a_hypothesis_says_which_directions_it_may_strike(
+    way: str | None, wanted: list[int]
+) -> None:
+    rule = hypothesis({"stun": True}, way=way)
+    assert rule.goes(np.array([True, False])).tolist() == [bool(one) for one in wanted]
