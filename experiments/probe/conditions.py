@@ -36,8 +36,9 @@ from midcall.testbed.probing.strikes import strikes
 MOST_LISTED = 12
 #: Packets of a flow of which one may be the first that is struck after an allowance of seconds.
 FIRST_STRUCK = 4
-#: Log-likelihood ratio by which an end of condemnations must explain a unit better than none.
-SURE_END = 8.0
+#: Log-likelihood ratio by which an end of condemnations must explain a unit better than none, and
+#: the least time after which one ends, in s: packets less far apart show none.
+SURE_END, LEAST_END = 8.0, 0.1
 #: Packets of one size that show whether it is struck, at least.
 FEW_OF_SIZE = 8
 
@@ -195,7 +196,8 @@ def end_between(age: np.ndarray[Any, Any], gain: np.ndarray[Any, Any]) -> float 
     best = int(whole.argmax())
     if not 0 < best < len(ages) or ages[best] <= 0 or whole[best] - whole[-1] < SURE_END:
         return None
-    return round(float(ages[best - 1] + ages[best]) / 2, 3)
+    lasts = round(float(ages[best - 1] + ages[best]) / 2, 3)
+    return lasts if lasts >= LEAST_END else None
 
 
 def sizes_seen(beliefs: Beliefs, base: Baseline, outcome: Outcome) -> Iterator[Match]:

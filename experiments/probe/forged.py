@@ -10,7 +10,6 @@ import numpy as np
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.fit import events_of
-from midcall.experiments.probe.line_oracle import Effect
 from midcall.experiments.probe.prober import Outcome
 from midcall.testbed.probing.probe import Ends, flows_of
 from midcall.testbed.probing.sockets import ENDED, RESET
@@ -75,14 +74,6 @@ def refused(outcome: Outcome) -> bool:
         if (outcome.delay[answered[:, number]][:, own] >= 0).any():
             return False
     return True
-
-
-def in_and_on_path(effect: Effect, outcome: Outcome) -> list[Effect]:
-    """Return the effects that forged answers of a play may be: of a box on the path, where the
-    datagrams that are answered arrive as well; otherwise of a box in the path or of one on it, as
-    other datagrams that are struck arrive or not."""
-    on_path = effect._replace(on_path=True)
-    return [on_path] if questions_pass(outcome) else [effect, on_path]
 
 
 def questions_pass(outcome: Outcome) -> bool:

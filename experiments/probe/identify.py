@@ -26,8 +26,8 @@ from midcall.experiments.probe.evidence import come_behind, of_kind, without_fou
 from midcall.experiments.probe.forged import (
     answered_pass,
     forged_act,
-    in_and_on_path,
     of_same_act,
+    questions_pass,
     refused,
 )
 from midcall.experiments.probe.found import LEAST_EXPLAINED, LIMITS, RARELY, TRUSTED, Found
@@ -81,7 +81,8 @@ class Identifier:
         act: dict[str, Any] = {}
         if finding.kind == INJECT:
             act = forged_act(of_same_act(self.plays.shown[0], finding.ends))
-            effects = in_and_on_path(effects[0]._replace(detail=act["act"]), self.plays.shown[0])
+            on_path = questions_pass(self.plays.shown[0])
+            effects = [effects[0]._replace(detail=act["act"], on_path=on_path)]
         self.forged = effects[0].kind == INJECT
         begun = self.begin(finding, effects, apart)
         if begun is None and self.plays.prober.fresh_far:
@@ -103,7 +104,7 @@ class Identifier:
         first = not self.plays.result.found
         if first and beliefs.explained < LEAST_EXPLAINED and sought.kind not in SHARES:
             octets, notes = self.localised(oracle, beliefs, parts, main)
-        if self.forged and (sought.on_path or self.is_on_path(beliefs)):
+        if self.forged and self.is_on_path(beliefs):
             act["path"] = "on"
         beliefs.add(list(alike(beliefs.best)))
         if not first:

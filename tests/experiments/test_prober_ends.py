@@ -82,6 +82,7 @@ def test_an_end_is_seen_only_where_it_explains_much() -> None:
     assert end_between(ages, np.array([0.0, 5, -2, 5, -2])) is None
     assert end_between(ages, np.array([0.0, 5, 5, 5, 5])) is None
     assert end_between(ages, np.array([0.0, -5, -5, -5, -5])) is None
+    assert end_between(ages / 10, np.array([0.0, 5, -5, 5, -5])) is None  # packets are as far apart
 
 
 def test_only_rules_that_condemn_have_an_end() -> None:

@@ -18,17 +18,17 @@ from midcall.experiments.probe.effects import Finding, findings
 from midcall.experiments.probe.evidence import of_kind
 from midcall.experiments.probe.excerpts import PACKETS, excerpt
 from midcall.experiments.probe.fit import fits_by_share, most_of_flows
-from midcall.experiments.probe.forged import forged_act, in_and_on_path, of_same_act
+from midcall.experiments.probe.forged import forged_act, of_same_act
 from midcall.experiments.probe.found import Found, Result
-from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, PARTIAL, REORDER, Effect
+from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, REORDER, Effect
 from midcall.experiments.probe.plays import Plays
-from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome, Prober
+from midcall.experiments.probe.prober import Outcome, Prober
 from midcall.experiments.probe.units import marked
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.operator import EMPTY
 from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size, probe_of
 from midcall.testbed.probing.sockets import DATA, RESET, Event
-from midcall.testbed.probing.strikes import Strikes, passing, strikes
+from midcall.testbed.probing.strikes import Strikes, strikes
 from midcall.testbed.probing.virtual_line import DATAGRAM, VirtualSockets
 
 MS = 1_000_000
@@ -259,32 +259,3 @@ def test_forged_answers_of_another_kind_are_those_of_another_rule() -> None:
         assert [bool(one) for one in (same.delay[0] != -2)] == [at == kept for at in range(3)]
         assert forged_act(same)["act"] == act
     assert of_same_act(outcome, FLOW) is outcome  # a flow that receives none
-
-
-@pytest.mark.parametrize("passes", [True, False])
-def test_datagrams_that_are_struck_show_whether_a_box_is_on_the_path(passes: bool) -> None:
-    unit = tuple(
-        Sent(number * 20 * MS, True, STREAM if number == 5 else FLOW, b"s" * 40)
-        for number in range(12)
-    )
-    outcome = outcome_of(unit, [50] * 12, 4)
-    lost = [not passes and number > 1 and one.ends == FLOW for number, one in enumerate(unit)]
-    outcome = outcome._replace(
-        delay=np.where(lost, -1, outcome.delay), events=[[Event(9, False, STREAM, RESET)]] * 4
-    )
-    effects = in_and_on_path(Effect(INJECT, detail="reset"), outcome)
-    beliefs = Beliefs(LINE, effects)
-    beliefs.observe(Seen(passing(unit, "4g", STREAM_PATIENCE), outcome, True))
-    beliefs.add([hypothesis({"protocol": "udp", "packets": "3-"}, "client")])
-    assert beliefs.sought.on_path == passes
-    assert beliefs.covered > 0.9
-
-
-def test_a_box_whose_questions_pass_is_on_the_path() -> None:
-    question = FLOW._replace(far_port=53)
-    answer = Event(9, False, question, DATA, b"a")
-    outcome = outcome_of((Sent(0, True, question, b"q"),), [50], 2)
-    effect = Effect(INJECT, detail="dns-lie")
-    for delay, kinds in ((50, [True]), (-1, [False, True])):
-        played = outcome._replace(delay=np.full((2, 1), delay), strange=[[answer], [answer]])
-        assert [one.on_path for one in in_and_on_path(effect, played)] == kinds
