@@ -96,7 +96,7 @@ class Search:
             finding = self.plays.unexplained(tried)
             if finding is None or len(self.result.found) >= MOST_RULES:
                 break
-            if self.is_within_reach(finding):
+            if self.explain_by_scope(finding):
                 continue
             found = self.identify(finding)
             known = None if found is None else self.known(found)
@@ -127,7 +127,9 @@ class Search:
         predict and the capture does not show."""
         self.leave_out_superfluous()
         if self.result.found:
-            any(self.is_within_reach(finding) for finding in self.plays.not_explained())
+            for finding in self.plays.not_explained():
+                if self.explain_by_scope(finding):
+                    break
             self.result.rest = self.plays.not_explained()
         self.result.contradicted = self.is_contradicted()
 
@@ -195,7 +197,7 @@ class Search:
             if share_interval(lost, sent)[0] > MUCH_LOST
         ]
 
-    def is_within_reach(self, finding: Finding) -> bool:
+    def explain_by_scope(self, finding: Finding) -> bool:
         """Give a rule found another scope or direction that its probes allow, where it explains an
         effect then that was left over, and predicts none that is not there. Returns whether one
         did."""

@@ -144,7 +144,7 @@ def test_what_is_left_over_decides_between_scopes_that_probes_allow(weight: floa
     found.beliefs.of_units[:, 0] = np.log([1.0, weight])
     search = search_of(unit, True, found)  # all packets are lost
     finding = Finding(DROP, FLOWS[1], True, 60.0, 1.0, 1)
-    assert search.is_within_reach(finding) == (weight > 0.1)
+    assert search.explain_by_scope(finding) == (weight > 0.1)
     assert found.best.scope == ("client" if weight > 0.1 else "flow")
 
 
