@@ -8,6 +8,7 @@ import pytest
 
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.localise.packet_fields import read
+from midcall.experiments.probe import run
 from midcall.experiments.probe.atoms import size_windows
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, Seen, hypothesis
@@ -25,11 +26,12 @@ from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import Outcome, Prober
 from midcall.experiments.probe.units import marked
 from midcall.testbed.conformance.transcript import scene
-from midcall.testbed.policy.operator import EMPTY
+from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size, probe_of
 from midcall.testbed.probing.sockets import DATA, RESET, Event
 from midcall.testbed.probing.strikes import Strikes, strikes
-from midcall.testbed.probing.virtual_line import DATAGRAM, VirtualSockets
+from midcall.testbed.probing.virtual_line import DATAGRAM, Noise, VirtualSockets
+from tests.experiments.prober_call import CALL, rule_of
 
 MS = 1_000_000
 NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
@@ -259,3 +261,17 @@ def test_forged_answers_of_another_kind_are_those_of_another_rule() -> None:
         assert [bool(one) for one in (same.delay[0] != -2)] == [at == kept for at in range(3)]
         assert forged_act(same)["act"] == act
     assert of_same_act(outcome, FLOW) is outcome  # a flow that receives none
+
+
+@pytest.mark.slow
+def test_a_reset_in_the_path_is_not_on_it_where_datagrams_of_the_same_port_pass() -> None:
+    datagrams = """
+0.60 > udp peer:443/40009 rtp 160 x20 0.02
+0.61 < udp peer:443/40009 rtp 160 x20 0.02
+"""
+    rule = rule_of({"protocol": "tcp", "ports": [443]}, "reset", towards="both")
+    unit = probe_of(scene(CALL + datagrams))
+    answer = run.against(Policy((rule,)), unit, "4g", 3, Noise(loss=0.01, jitter_ms=5)).answer
+    assert answer["act"]["name"] == "reset"
+    assert "path" not in answer["act"]["parameters"]
+    assert answer["trigger"]["match"] == {"protocol": "tcp", "ports": [443]}
