@@ -183,14 +183,15 @@ def baseline_of(prober: Prober, outcomes: list[Outcome]) -> Baseline:
 
 
 def reordered_share(outcomes: list[Outcome]) -> float:
-    """Return the share of datagrams of controls that later ones overtake: of the kind of control
+    """Return the share of datagrams of controls that later ones overtake, of the kinds of controls
     with the fewest of them."""
-    shares = []
-    for one in outcomes:
-        count = int((one.delay >= 0).sum())
-        if one.overtaken is not None and count and not one.streams.any():
-            shares.append((int(one.overtaken.sum()) + 1) / (count + 2))
-    return max(min(shares, default=0.0), LEAST_REORDERED)
+    counts = [
+        (int(one.overtaken.sum()), int((one.delay >= 0).sum()))
+        for one in outcomes
+        if one.overtaken is not None and (one.delay >= 0).any() and not one.streams.any()
+    ]
+    gone, count = pooled_counts(counts)
+    return max((gone + 1) / (count + 2), LEAST_REORDERED) if count else LEAST_REORDERED
 
 
 def deviation(values: NDArray[np.float64]) -> float:

@@ -113,8 +113,8 @@ class Hypothesis(NamedTuple):
         """Return whether a packet of its match condemns later ones."""
         return not self.media and self.scope != "packet"
 
-    def goes(self, up: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return which packets are of a direction that it may strike, bool[packets]. up:
+    def may_strike(self, up: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which packets are of a direction that its `way` allows, bool[packets]. up:
         bool[packets]."""
         return np.full(len(up), True) if self.way is None else up == (self.way == "up")
 

@@ -30,7 +30,7 @@ from midcall.experiments.probe.prober import Outcome
 from midcall.experiments.probe.quotas import quotas
 from midcall.experiments.probe.units import NAMED
 from midcall.testbed.probing.probe import Ends, Probe, flow_numbers
-from midcall.testbed.probing.strikes import strikes
+from midcall.testbed.probing.strikes import Passing, strikes
 
 #: Far addresses, or names, of a list that a rule may have, at most.
 MOST_LISTED = 12
@@ -127,12 +127,8 @@ def with_allowances(
     wide = [one for one in parts if one.keys() & {"protocol", "direction"}]
     matches = [*parts, *(joined_ for one in wide for other in parts
                          if (joined_ := combined(one, other)) is not None)]  # fmt: skip
-    plain = [hypothesis(one, "packet") for one in matches]
-    rules = [one.rule() for one in plain]
-    usable = [at for at, rule in enumerate(rules) if rule is not None]
-    hits = strikes(through, [rule for rule in rules if rule is not None]).struck
-    for row, at in enumerate(usable):
-        first = {unit[n].ends: int(n) for n in np.flatnonzero(hits[row])[::-1]}
+    for plain, hits in met_by(through, matches):
+        first = {unit[n].ends: int(n) for n in np.flatnonzero(hits)[::-1]}
         for ends, begin in first.items():
             struck = [n for n in range(begin, len(unit))
                       if unit[n].ends == ends and shows[n] > 0.5]  # fmt: skip
@@ -141,15 +137,26 @@ def with_allowances(
                 for other in struck[1:FIRST_STRUCK]:  # a few copies may be struck earlier than most
                     listed += [one for one in allowance(through, begin, other) if "seconds" in one]
                 for after in listed:
-                    late = plain[at]._replace(after=json.dumps(after))
+                    late = plain._replace(after=json.dumps(after))
                     for scope in ("flow", "packet"):
                         yield late._replace(scope=scope)
                     if sought.kind == DROP:
                         yield late._replace(scope="flow", media=True)
                 break
-        for after in quotas(through, hits[row], shows > 0.5):
+        for after in quotas(through, hits, shows > 0.5):
             for scope in ("flow", "packet"):
-                yield plain[at]._replace(after=json.dumps(after), scope=scope)
+                yield plain._replace(after=json.dumps(after), scope=scope)
+
+
+def met_by(
+    through: Passing, matches: Sequence[Match]
+) -> Iterator[tuple[Hypothesis, np.ndarray[Any, Any]]]:
+    """Yield the matches that the language allows, as hypotheses on single packets, each with the
+    packets of a unit that meet it, bool[packets]."""
+    pairs = [(one, rule) for one in (hypothesis(match, "packet") for match in matches)
+             if (rule := one.rule()) is not None]  # fmt: skip
+    hits = strikes(through, [rule for _, rule in pairs]).struck
+    yield from zip((one for one, _ in pairs), hits, strict=True)
 
 
 def with_ends(
@@ -160,12 +167,8 @@ def with_ends(
     from others."""
     through = plays.through(outcome.unit, False)
     gain = gains(outcome, plays.base, sought)
-    plain = [hypothesis(one, "packet") for one in parts]
-    rules = [one.rule() for one in plain]
-    usable = [one for one, rule in zip(plain, rules, strict=True) if rule is not None]
-    hits = strikes(through, [rule for rule in rules if rule is not None]).struck
     flows = flow_numbers(outcome.unit)
-    for one, struck in zip(usable, hits, strict=True):
+    for one, struck in met_by(through, parts):
         for scope, flow in (("flow", flows), ("client", np.zeros_like(flows))):
             lasts = end_between(since_last(outcome.unit, struck, flow), gain)
             if lasts is not None:

@@ -64,6 +64,10 @@ FEW_SCORE, FEW_COPIES = 12.0, 8
 CHANCES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
+#: Kind, flow and direction of an effect.
+Key = tuple[str, Ends, bool]
+
+
 class Finding(NamedTuple):
     """An effect on one group.
 
@@ -80,6 +84,11 @@ class Finding(NamedTuple):
     first: int
     chance: float = 1.0
     late: float = 0.0
+
+    @property
+    def key(self) -> Key:
+        """Return the kind of effect, and the flow and direction that show it."""
+        return self.kind, self.ends, self.up
 
     @property
     def effect(self) -> Effect:
@@ -470,6 +479,8 @@ def sometimes_late(
     deviation_ = spread * (0.5 + 1.25 / np.sqrt(counts)) + 1 * MS
     deviation_ = np.maximum(deviation_, 1.5 * math.sqrt(2 * float((below**2).mean())))
     gain = np.clip((centre - amount / 2) * amount / deviation_**2, -15.0, 15.0)
+    # where half of a copy's packets are late, the line itself may have reordered them
+    gain = np.minimum(gain, -np.ceil(counts / 2) * math.log(base.reordered))
     fits_ = [float(np.logaddexp(math.log(1 - one), math.log(one) + gain).sum()) for one in CHANCES]
     score = max(fits_) - 3.0 - math.log(groups)
     first = int(places[np.flatnonzero(np.isfinite(excess[late]).any(axis=0))[0]])

@@ -474,10 +474,9 @@ def struck_by_another(
     each flow, float64[flows].
 
     The packets that are struck show the effect with one share, which is integrated over SHARES and
-    near-certainty, as is how many are struck over STRUCK. Datagrams that are lost are struck by it,
-    whether a box that forges answers is on the path or in it. flow: int64[packets], numbers.
+    near-certainty, as is how many are struck over STRUCK. flow: int64[packets], their numbers.
     """
-    gone, count, other = shown_counts(outcome, base, sought._replace(on_path=False))
+    gone, count, other = shown_counts(outcome, base, sought)
     number = numbered(flow, len(gone))
     bound = len(outcome.delay) * most_of_flows(outcome, base, sought, number)
     totals = []

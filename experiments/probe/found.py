@@ -19,7 +19,7 @@ from midcall.experiments.probe.prober import MS
 from midcall.experiments.probe.unseen import Unseen
 from midcall.experiments.probe.variants import mechanism
 from midcall.testbed.policy.language import INJECTED, Rule
-from midcall.testbed.probing.probe import Ends, Probe
+from midcall.testbed.probing.probe import Probe
 from midcall.testbed.probing.strikes import strikes
 
 #: Share of the probability that a rule keeps which one of its own probes contradicts: of such rules
@@ -41,8 +41,6 @@ BLOCKING = {"drop", "stall", "drop-media", *INJECTED}
 #: Acts that limit a rate, and acts after which all packets arrive.
 LIMITS = ("police", "shape", "prioritise")
 LOSSLESS = ("delay", "jitter", "reorder", "duplicate", "mark")
-#: Kind, flow and direction of an effect.
-Key = tuple[str, Ends, bool]
 
 
 @dataclass(eq=False)  # two are the same rule only if they are one object

@@ -32,7 +32,7 @@ STEP, LEAST_STEP = 0.05, 0.4
 #: and ratio within which another end is plausible.
 PLAIN, MOST_PACKETS, FINER, DOUBT = 8.0, 40, 2, 3.0
 #: By how much moments must speak against a condemnation before its end is looked for, in nats.
-SURE_END = 6.0
+LEAST_AGAINST = 6.0
 #: By which part the end of a condemnation that the capture shows may be wrong.
 AS_SEEN = 0.1
 #: Share of struck packets that show an effect which is certain; moments that show how many delayed
@@ -106,7 +106,7 @@ def lasting(tail: Tail, core: Probe, longest: float = HORIZONS[-1]) -> Lasting:
     low, high, done = 0.0, HORIZONS[-1], 0.0
     for horizon in (one for one in HORIZONS if one <= longest):
         times = moments(max(done * 0.8, 0.3), horizon)
-        span = end_of(watched(tail, core, found, times, many), SURE_END)
+        span = end_of(watched(tail, core, found, times, many), LEAST_AGAINST)
         if span is None:
             done = horizon
             continue

@@ -16,6 +16,7 @@ from midcall.experiments.probe.effects import (
     SHOWN,
     SUSPICIOUS,
     Finding,
+    Key,
     findings,
     groups_of,
     joined,
@@ -30,7 +31,7 @@ from midcall.experiments.probe.excerpts import (
 )
 from midcall.experiments.probe.expected import Model, unexplained
 from midcall.experiments.probe.fit import affected_of
-from midcall.experiments.probe.found import BLOCKING, LIMITS, LOSSLESS, Found, Key, Result
+from midcall.experiments.probe.found import BLOCKING, LIMITS, LOSSLESS, Found, Result
 from midcall.experiments.probe.line_oracle import (
     DELAY,
     DOUBLE,
@@ -307,7 +308,7 @@ class Plays:
         """
         if not self.result.found:
             return next((one for one in self.result.findings
-                         if (one.kind, one.ends, one.up) not in tried), None)  # fmt: skip
+                         if one.key not in tried), None)  # fmt: skip
         rest = self.far_beyond(self.shown[0], tried)
         if not rest and self.prober.fresh_far:
             rest = self.far_beyond(self.own, tried)
@@ -334,7 +335,7 @@ class Plays:
 
     def left_over(self) -> set[Key]:
         """Return the sure effects that the rules found do not explain."""
-        return {(one.kind, one.ends, one.up) for one in self.not_explained()}
+        return {one.key for one in self.not_explained()}
 
     def not_explained(self) -> list[Finding]:
         """Return the sure effects on any play of the capture that the rules found do not have."""
@@ -352,7 +353,7 @@ class Plays:
         for kinds in (LOSSES, (DELAY, REORDER), (DOUBLE,), (MARK,)):
             rest = self.masked(outcome, False, kinds[0])
             seen += [one for one in findings(rest, self.base) if one.kind in kinds]
-        return merged_findings([one for one in seen if (one.kind, one.ends, one.up) not in tried])
+        return merged_findings([one for one in seen if one.key not in tried])
 
     def masked(self, outcome: Outcome, tight: bool, kind: str) -> Outcome:
         """Return an outcome without what the rules found so far explain, as far as it bears on a
@@ -379,7 +380,7 @@ class Plays:
                 delay = np.where(touched, rest.delay, outcome.delay)
                 if found.best.scope == "server" and self.is_kept(outcome.unit, tight):
                     # other copies and earlier plays have condemned the same hosts
-                    struck = touched & found.best.goes(outcome.up)
+                    struck = touched & found.best.may_strike(outcome.up)
                     delay = np.where(struck & (delay == -1), -2, delay)
                 outcome = rest._replace(delay=delay)
         return outcome

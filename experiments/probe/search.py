@@ -18,7 +18,7 @@ from midcall.experiments.probe.acts import share_interval
 from midcall.experiments.probe.beliefs import Beliefs, hypothesis
 from midcall.experiments.probe.choice import Choice
 from midcall.experiments.probe.code_points import marks_of
-from midcall.experiments.probe.effects import SHOWN, Finding
+from midcall.experiments.probe.effects import SHOWN, Finding, Key
 from midcall.experiments.probe.evidence import without_found_rules
 from midcall.experiments.probe.expected import not_seen
 from midcall.experiments.probe.found import (
@@ -28,14 +28,21 @@ from midcall.experiments.probe.found import (
     LIMITS,
     TRUSTED,
     Found,
-    Key,
     Result,
     order_of,
     rough_act,
 )
 from midcall.experiments.probe.identify import Identifier
 from midcall.experiments.probe.lasting import HORIZONS
-from midcall.experiments.probe.line_oracle import DROP, INJECT, MARK, PARTIAL, Effect
+from midcall.experiments.probe.line_oracle import (
+    DELAY,
+    DROP,
+    INJECT,
+    MARK,
+    PARTIAL,
+    REORDER,
+    Effect,
+)
 from midcall.experiments.probe.plays import LEAST_FURTHER, MOST_RULES, PLAIN, Plays
 from midcall.experiments.probe.prober import Prober, ProbesSpent
 from midcall.experiments.probe.variants import mechanism
@@ -49,7 +56,7 @@ LISTS = ("addresses", "dns", "name", "payload")
 #: Probability from which a further rule is named at once: its scope may be in doubt.
 LEAST_SURE = 0.3
 #: Share of losses of controls, or of packets that others overtake, that few lines have.
-MUCH_LOST = 0.08
+MUCH = 0.08
 #: Probability of another scope or direction of a rule found, as a share of that of its own, from
 #: which an effect that is left over decides between both.
 LEAST_ODDS = 0.03
@@ -87,6 +94,8 @@ class Search:
             seen = self.plays.look()
             if self.result.unseen is not None:  # what the first plays say holds for more flows
                 self.result.unseen = unseen
+        if self.plays.base.reordered > MUCH:  # what is late on such a line may be its own
+            seen = [one for one in seen if one.kind not in (DELAY, REORDER)]
         self.result.findings = seen
         if not seen:
             return
@@ -104,10 +113,10 @@ class Search:
                 if self.replaces(found, known):
                     continue
                 if not self.is_another(found, known, finding):
-                    tried.add((finding.kind, finding.ends, finding.up))
+                    tried.add(finding.key)
                     continue
             if found is None or not self.is_taken(found, finding):
-                tried.add((finding.kind, finding.ends, finding.up))
+                tried.add(finding.key)
                 if found is not None:
                     aside.append(found)
                     tried |= self.explained_by(found)
@@ -186,30 +195,33 @@ class Search:
         """Return notes on controls that lose more, or are overtaken more often, than on most lines:
         a rule that strikes whatever is sent looks the same."""
         base = self.plays.base
-        reordered = [
-            f"later packets overtake {base.reordered:.0%} of the datagrams of every control: the "
-            "line itself, or a rule that strikes everything alike"
-        ]
-        return (reordered if base.reordered > MUCH_LOST else []) + [
-            f"controls lose {share:.0%} of their packets on the way {way}: the line itself, or a "
-            "rule that strikes everything alike"
+        seen = [
+            f"controls lose {share:.0%} of their packets on the way {way}"
             for (lost, sent), share, way in zip(base.counts, base.loss, ("down", "up"), strict=True)
-            if share_interval(lost, sent)[0] > MUCH_LOST
+            if share_interval(lost, sent)[0] > MUCH
         ]
+        if base.reordered > MUCH:
+            seen.append(f"later packets overtake {base.reordered:.0%} of the datagrams of controls")
+        return [f"{one}: the line itself, or a rule that strikes everything alike" for one in seen]
 
     def explain_by_scope(self, finding: Finding) -> bool:
         """Give a rule found another scope or direction that its probes allow, where it explains an
         effect then that was left over, and predicts none that is not there. Returns whether one
         did."""
-        before = self.plays.left_over() if self.result.found else set[Key]()
+        if not self.result.found:
+            return False
+        before = self.plays.left_over()
         for found in self.result.found:
             best, began, equal = found.best, found.began, found.equal
             predicted = self.predicts_more(found)
             for other in found.other_mechanisms(LEAST_ODDS):
                 found.take_mechanism(other)
                 after = self.plays.left_over()
-                explained = (finding.kind, finding.ends, finding.up) not in after
-                if explained and after < before and self.predicts_more(found) <= predicted:
+                if (
+                    finding.key not in after
+                    and after < before
+                    and self.predicts_more(found) <= predicted
+                ):
                     return True
                 found.best, found.began, found.equal = best, began, equal
         return False
@@ -253,7 +265,7 @@ class Search:
         own, other = strikes(through, [found.as_drop, known.as_drop]).struck
         if not (own & ~other).any() or not (other & ~own).any():
             return False
-        return (finding.kind, finding.ends, finding.up) in self.explained_by(found)
+        return finding.key in self.explained_by(found)
 
     def put(self, place: int, found: Found) -> None:
         """Put a rule in the place of another one."""
@@ -303,8 +315,8 @@ class Search:
         aside: rules that were not sure enough.
         """
         for found in sorted(aside, key=lambda one: -one.probability):
-            rest = {(one.kind, one.ends, one.up): one for one in self.plays.not_explained()}
-            left = rest.get((found.finding.kind, found.finding.ends, found.finding.up))
+            rest = {one.key: one for one in self.plays.not_explained()}
+            left = rest.get(found.finding.key)
             plain = left is not None and left.score > PLAIN and found.explained > LEAST_EXPLAINED
             if plain and len(found.notes) < 2 and len(self.result.found) < MOST_RULES:
                 self.result.found.append(found)
@@ -336,8 +348,7 @@ class Search:
             place = self.result.found.index(found)
             self.result.found.remove(found)
             after = self.plays.left_over()
-            own = found.finding.kind, found.finding.ends, found.finding.up
-            if after - before or own in after or self.is_shown_by_units(found):
+            if after - before or found.finding.key in after or self.is_shown_by_units(found):
                 self.result.found.insert(place, found)
 
     def is_shown_by_units(self, found: Found) -> bool:

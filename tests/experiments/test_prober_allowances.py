@@ -97,11 +97,19 @@ def test_a_rule_that_strikes_most_controls_is_not_taken_for_the_line(
     assert about["low"] <= value <= about["high"]
 
 
-@pytest.mark.parametrize(("loss", "verdict"), [(0.05, "clean"), (0.15, "cannot tell")])
-def test_a_line_that_loses_much_of_all_that_is_sent_is_not_called_clean(
-    loss: float, verdict: str
+@pytest.mark.parametrize(
+    ("noise", "verdict"),
+    [
+        (Noise(loss=0.05), "clean"),
+        (Noise(loss=0.15), "cannot tell"),
+        (Noise(reorder=0.05, reorder_ms=80), "clean"),
+        (Noise(reorder=0.25, reorder_ms=80), "cannot tell"),
+    ],
+)
+def test_a_line_that_disturbs_much_of_all_that_is_sent_is_not_called_clean(
+    noise: Noise, verdict: str
 ) -> None:
-    answer = run.against(EMPTY, call(), "4g", 1, Noise(loss=loss)).answer
+    answer = run.against(EMPTY, call(), "4g", 1, noise).answer
     assert answer["verdict"] == verdict
     assert (answer["probability"] > 0.9) == (verdict == "clean")
     noted = [one for one in answer["alternatives"] if "strikes everything alike" in one["why"]]

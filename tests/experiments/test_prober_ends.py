@@ -82,7 +82,7 @@ def test_an_end_is_seen_only_where_it_explains_much() -> None:
     assert end_between(ages, np.array([0.0, 5, -2, 5, -2])) is None
     assert end_between(ages, np.array([0.0, 5, 5, 5, 5])) is None
     assert end_between(ages, np.array([0.0, -5, -5, -5, -5])) is None
-    assert end_between(ages / 10, np.array([0.0, 5, -5, 5, -5])) is None  # packets are as far apart
+    assert end_between(ages / 10, np.array([0.0, 5, -5, 5, -5])) is None  # sooner than LEAST_END
 
 
 def test_only_rules_that_condemn_have_an_end() -> None:
@@ -114,4 +114,4 @@ def test_a_hypothesis_says_which_directions_it_may_strike(
     way: str | None, wanted: list[int]
 ) -> None:
     rule = hypothesis({"stun": True}, way=way)
-    assert rule.goes(np.array([True, False])).tolist() == [bool(one) for one in wanted]
+    assert rule.may_strike(np.array([True, False])).tolist() == [bool(one) for one in wanted]

@@ -148,6 +148,33 @@ def test_what_is_left_over_decides_between_scopes_that_probes_allow(weight: floa
     assert found.best.scope == ("client" if weight > 0.1 else "flow")
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_server_that_other_copies_have_condemned_says_nothing(kept: bool) -> None:
+    """The flow that is sent first is lost, although the packets that condemn its server come later:
+    other copies and earlier plays have sent them to the same server."""
+    unit = tuple(Sent(n * 20 * MS + at * 850 * MS, True, ends, bytes([n]) * 60)
+                 for at, ends in enumerate(FLOWS) for n in range(20))  # fmt: skip
+    found = found_of(hypothesis({"ports": [FLOWS[1].far_port]}, "server"))
+    search = search_of(unit, True, found)
+    search.plays.prober.fresh_far = not kept
+    if not kept:  # a unit that every copy sends to servers of its own
+        search.plays.capture = unit[:1]
+    left = {(one.kind, one.ends) for one in search.plays.not_explained()}
+    assert left == (set() if kept else {(DROP, FLOWS[0])})
+
+
+@pytest.mark.parametrize("explained", [False, True])
+def test_a_rule_that_its_own_units_show_is_not_superfluous(explained: bool) -> None:
+    unit = unit_of()
+    found = found_of(hypothesis({"ports": [4_000]}, "packet"))
+    lost = np.array([one.ends == FLOWS[0] for one in unit])
+    seen = Seen(passing(unit, "4g", STREAM_PATIENCE), outcome_of(unit, lost=lost))
+    found.beliefs.add([found.began])
+    found.beliefs.observe(seen)
+    other = found_of(hypothesis({"size": "1-" if explained else "500-"}, "packet"))
+    assert search_of(unit, False, other).is_shown_by_units(found) == (not explained)
+
+
 def test_the_rules_of_an_answer_decide_in_their_order() -> None:
     drop = found_of(hypothesis({"ports": [4_000]}))
     before = found_of(hypothesis({"protocol": "udp"}), DOUBLE, act="duplicate", share=0.5)
