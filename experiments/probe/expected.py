@@ -91,14 +91,15 @@ class Model:
 
 def unexplained(
     seen: Outcome, expected: Outcome, base: Baseline, kind: str, loses: Bools,
-    limited: bool = False, wide: bool = False, reorders: bool = False,
+    limited: bool = False, wide: Bools | None = None, reorders: bool = False,
     flagged: Bools | None = None,
 ) -> Outcome:  # fmt: skip
     """Return an outcome without what a rule predicts of a kind of effect.
 
     A packet that says nothing any more counts as one that was not sent. expected: the same unit
     under the rule; loses: bool[packets], what the rule may lose on a line without noise; limited:
-    whether it limits a rate; wide: whether it keeps other flows of a host from passing, too;
+    whether it limits a rate; wide: bool[packets], what a rule may lose that keeps other flows of a
+    host from passing, too;
     reorders: whether it delays some packets, so that others overtake them; flagged: bool[packets],
     what it may duplicate or reorder, where that is known.
     """
@@ -150,14 +151,19 @@ def beyond(hit: Bools, usable: Bools, own_hit: Bools, own_usable: Bools) -> bool
 
 
 def without_losses(
-    seen: Outcome, expected: Outcome, base: Baseline, loses: Bools, limited: bool, wide: bool
+    seen: Outcome,
+    expected: Outcome,
+    base: Baseline,
+    loses: Bools,
+    limited: bool,
+    wide: Bools | None,
 ) -> Outcome:
     """Return an outcome without the losses that are expected.
 
     Of a flow and direction with more losses than expected, each loss is taken as one that was
     expected with the chance that it is. Which of several flows a condemned host has already sent
-    depends on microseconds, so that all flows say nothing that such a rule may strike. loses:
-    bool[packets], what the rule may lose.
+    depends on microseconds, so that all flows say nothing that such a rule may strike. loses, wide:
+    see `unexplained`.
     """
     (hit, usable), (own_hit, own_usable) = losses_of(seen), losses_of(expected)
     gone, count = rate_of(hit, usable)
@@ -165,10 +171,10 @@ def without_losses(
     share = np.where(sent > 0, (lost + 0.3) / (sent + 0.6), 1.0)
     delay = seen.delay.copy()
     rng, line = random.Random("losses that are expected"), base.losses(seen)
-    if wide:
+    if wide is not None:
         may = {one.ends for one, more in zip(seen.unit, share - line, strict=True)
                if more > MAY_STRIKE}  # fmt: skip
-        delay[:, [one.ends in may for one in seen.unit]] = -2
+        delay[:, wide & [one.ends in may for one in seen.unit]] = -2
     for _, _, places in groups_of(seen):
         places = places[(delay[:, places] != -2).any(axis=0)]  # kernels acknowledge by themselves
         if not len(places):

@@ -368,7 +368,9 @@ class Plays:
                 expected = self.expected(found, outcome.unit, tight)
                 limited = found.rule.act in LIMITS
                 shared = found.best.scope not in ("packet", "flow") or "per" in found.best.allowance
-                wide = found.rule.act in BLOCKING and shared
+                allowed = found.best.may_strike(outcome.up)
+                # kernels send again what a lost acknowledgement leaves open
+                wide = allowed | outcome.streams if found.rule.act in BLOCKING and shared else None
                 loses = predicted.struck[0] | predicted.lost[0]
                 if found.rule.act in LOSSLESS:
                     loses = np.zeros_like(loses)
@@ -380,8 +382,7 @@ class Plays:
                 delay = np.where(touched, rest.delay, outcome.delay)
                 if found.best.scope == "server" and self.is_kept(outcome.unit, tight):
                     # other copies and earlier plays have condemned the same hosts
-                    struck = touched & found.best.may_strike(outcome.up)
-                    delay = np.where(struck & (delay == -1), -2, delay)
+                    delay = np.where(touched & allowed & (delay == -1), -2, delay)
                 outcome = rest._replace(delay=delay)
         return outcome
 

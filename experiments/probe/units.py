@@ -12,6 +12,7 @@ from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.localise.messages import (
     client_hello,
     exemplars,
+    fitted,
     noise,
     request,
     resized,
@@ -286,7 +287,7 @@ def changed_packets(one: Sent, points: Sequence[int] = ()) -> Iterator[tuple[str
                 yield f"{size} octets", one._replace(payload=longer)
             yield f"{size} octets of noise", one._replace(payload=noise(size, "size", size))
     for word, example in exemplars(ends.proto).items():
-        yield word, one._replace(payload=example)
+        yield word, as_large(one._replace(payload=example), len(body))
     reading = read(one)
     if reading.method >= 0 and len(body) >= 20:
         # without its attributes; of another method
@@ -298,6 +299,22 @@ def changed_packets(one: Sent, points: Sequence[int] = ()) -> Iterator[tuple[str
         )
     if reading.where and reading.name:
         yield from other_names(one, reading.name, reading.where)
+
+
+def as_large(one: Sent, size: int) -> Sent:
+    """Return a message with at least `size` octets if it can have them and stays of its kind: a
+    smaller one may differ from a packet in its size alone."""
+    before = read(one)
+    for other in range(size, size + 4):  # STUN messages have whole words
+        body = fitted(one.payload, other) if len(one.payload) < other <= DATAGRAM else None
+        if body is not None:
+            longer = one._replace(payload=body)
+            after = read(longer)
+            same = after.kind, after.method, after.name, after.hello
+            return (
+                longer if same == (before.kind, before.method, before.name, before.hello) else one
+            )
+    return one
 
 
 def other_names(one: Sent, name: str, where: str) -> Iterator[tuple[str, Sent]]:

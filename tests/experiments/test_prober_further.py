@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from midcall.captures.packets.numbers import TCP, UDP
+from midcall.experiments.localise.messages import exemplars
+from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.probe import run
 from midcall.experiments.probe.acts import Acts, Measured, act_unit, measure
 from midcall.experiments.probe.answer import document
@@ -27,6 +29,7 @@ from midcall.experiments.probe.units import (
     DENSE,
     LATER,
     LATER_APART,
+    changed_packets,
     dense_unit,
     ranked,
 )
@@ -351,3 +354,16 @@ def test_a_delay_that_varies_is_expected_to_vary_in_few_copies() -> None:
         np.median(line.excess(without_delays(later, expected, line, False)), axis=0).min()
         > 100 * MS
     )
+
+
+@pytest.mark.parametrize("size", [61, 300])
+def test_messages_of_other_kinds_are_no_smaller_than_the_packet_in_whose_place_they_are(
+    size: int,
+) -> None:
+    """A rule with a least size would spare smaller ones for their size alone."""
+    one = Sent(0, True, FLOW, bytes(n % 256 for n in range(size)))
+    changed = dict(changed_packets(one))
+    for word, example in exemplars(UDP).items():
+        other = changed[word]
+        assert read(other).kind == read(one._replace(payload=example)).kind
+        assert len(other.payload) >= size

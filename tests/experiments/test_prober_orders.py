@@ -163,6 +163,16 @@ def test_a_server_that_other_copies_have_condemned_says_nothing(kept: bool) -> N
     assert left == (set() if kept else {(DROP, FLOWS[0])})
 
 
+@pytest.mark.parametrize("way", [None, "down"])
+def test_a_condemned_host_explains_no_losses_of_the_way_that_a_rule_passes(way: str | None) -> None:
+    """Both ways of a flow are lost, and a rule that drops what a server sends was found."""
+    unit = tuple(Sent(n * 20 * MS, n % 2 == 0, FLOWS[n % 4 // 2], bytes([n]) * 60)
+                 for n in range(40))  # fmt: skip
+    found = found_of(hypothesis({"protocol": "udp"}, "server", way=way))
+    left = {(one.kind, one.up) for one in search_of(unit, True, found).plays.not_explained()}
+    assert left == ({(DROP, True)} if way else set())
+
+
 @pytest.mark.parametrize("explained", [False, True])
 def test_a_rule_that_its_own_units_show_is_not_superfluous(explained: bool) -> None:
     unit = unit_of()
