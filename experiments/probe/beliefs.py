@@ -38,7 +38,7 @@ from midcall.experiments.probe.fit import (
 from midcall.experiments.probe.line_oracle import DOUBLE, DROP, INJECT, MARK, SHARES, Effect
 from midcall.experiments.probe.prober import Outcome
 from midcall.testbed.policy.language import Rule
-from midcall.testbed.probing.probe import Probe
+from midcall.testbed.probing.probe import Ends, Probe, flows_of
 from midcall.testbed.probing.strikes import Passing, SameRules, Strikes, strikes
 
 Floats = NDArray[np.float64]
@@ -58,8 +58,6 @@ COST = {"key": 1.2, "number": 2.0, "way": 1.5, "after": 3.0, "scope": 1.0, "medi
         "lasts": 3.0}  # fmt: skip
 #: Times of condemnations that are tried around one, as parts of it.
 LONGER = (0.9, 0.97, 1.03, 1.1)
-#: Cost of another rule that strikes some flows of the capture, in nats.
-ANOTHER = 15.0
 #: By how much a hypothesis must be able to come near the best one to be kept, in nats.
 MARGIN = 40.0
 #: Conditions that say a number: each has many values, so each costs more.
@@ -156,11 +154,18 @@ def hypothesis(match: Match, *rest: Any, **more: Any) -> Hypothesis:
 
 class Seen(NamedTuple):
     """A unit that was played: as it passes the box, and its outcome. capture: whether it is the
-    capture itself, of which another rule may strike some flows."""
+    capture itself; others: flows of the capture in another unit. Another rule may strike them."""
 
     through: Passing
     outcome: Outcome
     capture: bool = False
+    others: frozenset[Ends] = frozenset()
+
+    @property
+    def doubtful(self) -> NDArray[np.bool_] | None:
+        """Return which flows another rule may strike, bool[flows], None for none."""
+        flows = [self.capture or one in self.others for one in flows_of(self.outcome.unit)]
+        return np.array(flows) if any(flows) else None
 
 
 class Beliefs:
@@ -292,8 +297,7 @@ class Beliefs:
                     predicted.struck, limited, seen.outcome, self.base, effect
                 )[:, None]  # fmt: skip
             else:
-                another = ANOTHER if seen.capture else math.inf
-                fitted = fits_by_share(predicted, seen.outcome, self.base, effect, another)
+                fitted = fits_by_share(predicted, seen.outcome, self.base, effect, seen.doubtful)
             columns.append(np.broadcast_to(fitted, (len(rules), len(GRID))))
         return np.stack(columns, axis=1)
 
@@ -347,8 +351,7 @@ class Beliefs:
         """Return the probability that one of the hypotheses is right: against something that
         strikes any packets, with the prior of a match of one condition too many."""
         other = -COST["key"] * (MOST_KEYS + 1) + sum(
-            fit_without_rule(seen.outcome, self.base, self.sought,
-                             ANOTHER if seen.capture else math.inf)
+            fit_without_rule(seen.outcome, self.base, self.sought, seen.doubtful)
             for seen in self.seen
         )  # fmt: skip
         return float(expit(np.logaddexp.reduce(self.scores) - other))

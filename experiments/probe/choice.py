@@ -13,7 +13,6 @@ from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.localise.mutations import with_ends
 from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.probe.beliefs import (
-    ANOTHER,
     Beliefs,
     Hypothesis,
     entropy_of,
@@ -21,7 +20,7 @@ from midcall.experiments.probe.beliefs import (
     shown,
     with_act,
 )
-from midcall.experiments.probe.fit import strikes_of_limit
+from midcall.experiments.probe.fit import ANOTHER, strikes_of_limit
 from midcall.experiments.probe.found import BLOCKING, LIMITS, Found
 from midcall.experiments.probe.line_oracle import INJECT, SHARES, Effect
 from midcall.experiments.probe.plays import Plays
@@ -39,7 +38,7 @@ from midcall.experiments.probe.units import (
 )
 from midcall.experiments.probe.variants import alike, other_ways
 from midcall.testbed.policy.language import Rule
-from midcall.testbed.probing.probe import Probe, Sent, in_order
+from midcall.testbed.probing.probe import Ends, Probe, Sent, flows_of, in_order
 from midcall.testbed.probing.strikes import Passing, Strikes, strikes
 from midcall.testbed.probing.virtual_line import DATAGRAM
 
@@ -208,6 +207,12 @@ class Choice:
                     tuple(one._replace(time=one.time * 3) for one in self.core), count, apart
                 ),
             )
+
+    def others_in(self, unit: Probe) -> frozenset[Ends]:
+        """Return the flows of a unit that are flows of the capture besides the core's."""
+        own = {one.ends for one in self.core}
+        known = {one.ends._replace(near=b"") for one in self.unit if one.ends not in own}
+        return frozenset(one for one in flows_of(unit) if one._replace(near=b"") in known)
 
     def repeated(self, core: Probe, count: int, apart: int, size: int = SMALL) -> Probe:
         """Return packets with the last one again and again, see `repeated_unit`."""

@@ -55,7 +55,7 @@ OF_WAIT = 0.5
 MISS, OTHER = 0.03, 0.004
 #: Chance that the prediction of a packet is wrong, and share of copies below which a packet shows
 #: no effect.
-WRONG, NOT_STRUCK = 0.01, 0.1
+WRONG, NOT_STRUCK = 0.01, 0.13
 #: How little the share of one packet of a limited rate differs from that of its neighbours: the sum
 #: of the two parameters of a beta distribution.
 ALIKE = 1.5
@@ -70,6 +70,8 @@ TOGETHER = 0.25
 EARLIER = 0.06
 #: Share of flows that receive a forged answer for no reason.
 STRAY = 0.001
+#: Cost of another rule that strikes flows of the capture instead, in nats, once for each unit.
+ANOTHER = 15.0
 #: Grid of shares of packets that something strikes which no rule of the language says.
 STRUCK = (0.01, 0.03, 0.1, 0.3, 0.6, 0.9)
 #: Grid of chances of enforcement below one, and their prior share together.
@@ -194,13 +196,15 @@ def judged(usable: Bools, outcome: Outcome, sought: Effect) -> Bools:
 
 
 def fits_by_share(
-    predicted: Strikes, outcome: Outcome, base: Baseline, sought: Effect, another: float = math.inf
-) -> Floats:
+    predicted: Strikes, outcome: Outcome, base: Baseline, sought: Effect,
+    doubtful: Bools | None = None,
+) -> Floats:  # fmt: skip
     """Return ln P(outcome | rule, share) - ln P(outcome | no rule) of each rule and share of struck
     packets that show the effect: of SHARES, float64[rules, SHARES], or of the one share of an
     effect that is nearly certain, float64[rules, 1].
 
-    another: cost of another rule, in nats, which may explain what some flows show instead.
+    doubtful: bool[flows], those of which another rule may explain what they show instead, which
+    costs ANOTHER.
     """
     affected, usable, other = affected_of(outcome, base, sought)
     usable = judged(usable, outcome, sought)
@@ -219,8 +223,8 @@ def fits_by_share(
         hits = np.asarray(forged[:, None, :] * gain[None, :, :], np.float64)
     totals = []
     spare = np.full(len(own), -np.inf)
-    if another < math.inf:
-        spare = struck_by_another(outcome, base, sought, flow)
+    if doubtful is not None:
+        spare = np.where(doubtful, struck_by_another(outcome, base, sought, flow), -np.inf)
     shares = SHARES if sought.kind in BY_ITSELF else (1 - MISS,)
     quality = 1.0 - max(base.loss) - 0.02
     for share in shares:
@@ -244,7 +248,7 @@ def fits_by_share(
                          for some, places in zip(hit, own, strict=True)], axis=1)  # fmt: skip
         known = np.maximum(gains, 0.0).sum(axis=1)
         rest = np.minimum(rest, np.maximum(bound + math.log(WRONG) - known, 0.0))
-        totals.append(by_chance(gains, quality, rest, spare, another))
+        totals.append(by_chance(gains, quality, rest, spare))
     return np.stack(totals, axis=1)
 
 
@@ -355,16 +359,16 @@ def with_wrong_predictions(weight: Floats, affected: Bools, usable: Bools) -> tu
     return weight * scale, np.maximum(best + least, 0.0)
 
 
-def by_chance(gains: Floats, quality: float, rest: Floats, spare: Floats, another: float) -> Floats:
+def by_chance(gains: Floats, quality: float, rest: Floats, spare: Floats) -> Floats:
     """Return the log-likelihood ratio summed over copies and flows, with the chance of enforcement
     integrated out.
 
     rest: float64[rules, flows], what packets add that a rule does not predict; spare:
     float64[flows], the ratio of another rule, which explains some flows instead where it is
-    positive; another: its cost, in nats, once for all of them.
+    positive, at the cost ANOTHER once for all of them.
     """
     spared = np.where(spare > 0, spare, -np.inf)
-    limit = max(float(np.maximum(spare, 0.0).sum()) - another, 0.0)
+    limit = max(float(np.maximum(spare, 0.0).sum()) - ANOTHER, 0.0)
     parts = []
     most = np.maximum(gains, 0.0)  # ln(q e^g + 1 - q) without overflow
     with_rule, without, most = np.exp(gains - most), np.exp(-most), most.sum(axis=1)
@@ -373,8 +377,8 @@ def by_chance(gains: Floats, quality: float, rest: Floats, spare: Floats, anothe
         prior = 1 - BY_CHANCE if chance == 1.0 else BY_CHANCE / len(CHANCES)
         own = np.log(q * with_rule + (1 - q) * without).sum(axis=1) + most + rest
         whole = own.sum(axis=1)
-        if another < math.inf:
-            whole = np.logaddexp(whole, np.logaddexp(own, spared).sum(axis=1) - another)
+        if np.isfinite(spared).any():
+            whole = np.logaddexp(whole, np.logaddexp(own, spared).sum(axis=1) - ANOTHER)
         parts.append(math.log(prior) + whole - limit)
     return np.asarray(np.logaddexp.reduce(np.stack(parts), axis=0), np.float64)
 
@@ -442,19 +446,21 @@ def agreement_of_shares(
 
 
 def fit_without_rule(
-    outcome: Outcome, base: Baseline, sought: Effect,
-    another: float = math.inf,
-) -> float:  # fmt: skip
+    outcome: Outcome, base: Baseline, sought: Effect, doubtful: Bools | None = None
+) -> float:
     """Return ln P(outcome | something strikes any packets) - ln P(outcome | nothing does).
 
     Each packet is struck or not by itself, with a share of its own that is uniform over 0 to 1 and
-    integrated out (a beta function); how many are struck is integrated over STRUCK. another: as in
-    `fits_by_share`: all flows together count for no more.
+    integrated out (a beta function); how many are struck is integrated over STRUCK. doubtful: as in
+    `fits_by_share`: these flows together count for no more than ANOTHER.
     """
     flow = flow_numbers(outcome.unit)
-    if another < math.inf:
-        by_flow = struck_by_another(outcome, base, sought, flow)
-        return min(float(np.maximum(by_flow, 0.0).sum()), another)
+    result = 0.0
+    if doubtful is not None:
+        by_flow = struck_by_another(outcome, base, sought, flow)[doubtful]
+        result = min(float(np.maximum(by_flow, 0.0).sum()), ANOTHER)
+        if doubtful.all():
+            return result
     gone, count, other = shown_counts(outcome, base, sought)
     gain = betaln(gone + 1, count - gone + 1)
     gain -= gone * np.log(other) + (count - gone) * np.log(1 - other)
@@ -463,8 +469,9 @@ def fit_without_rule(
     totals = []
     for part in STRUCK:
         one = np.logaddexp(math.log(part) + gain, math.log(1 - part))
-        totals.append(np.minimum(np.bincount(number, one), bound).sum())
-    return float(np.logaddexp.reduce(totals)) - math.log(len(STRUCK))
+        by_flow = np.minimum(np.bincount(number, one), bound)
+        totals.append(by_flow.sum() if doubtful is None else by_flow[~doubtful].sum())
+    return result + float(np.logaddexp.reduce(totals)) - math.log(len(STRUCK))
 
 
 def struck_by_another(

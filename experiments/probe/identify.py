@@ -255,7 +255,8 @@ class Identifier:
             outcome = self.plays.prober.ask(question, [asked], copies)[0]
             rest = without_found_rules(self.plays, outcome, True, sought)
             rest = self.plays.with_held_up(rest, True, sought)
-            beliefs.observe(Seen(self.plays.sent_through(outcome), rest))
+            others = choice.others_in(asked)
+            beliefs.observe(Seen(self.plays.sent_through(outcome), rest, others=others))
             seen = [*parts, *sizes_seen(beliefs, self.plays.base, rest)]
             if number % 3 == 2 and beliefs.best.after:
                 late = with_allowances(self.plays, parts, main, sought)

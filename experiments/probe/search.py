@@ -152,8 +152,20 @@ class Search:
         ):  # fmt: skip
             alone = self.identifier.identify(finding, apart=True)
             if alone is not None and alone.explained > LEAST_EXPLAINED:
-                return alone
+                found = alone
+        if found is not None and self.predicts_more(found):
+            self.narrow(found)
         return found
+
+    def narrow(self, found: Found) -> None:
+        """Give a rule that predicts effects which the capture does not show the likeliest scope or
+        direction that its probes allow and that predicts none."""
+        best, began, equal = found.best, found.began, found.equal
+        for other in found.other_mechanisms(LEAST_ODDS):
+            found.take_mechanism(other)
+            if not self.predicts_more(found):
+                return
+            found.best, found.began, found.equal = best, began, equal
 
     def is_taken(self, found: Found, finding: Finding) -> bool:
         """Return whether a rule is named: the first one if it strikes anything and explains some of

@@ -148,6 +148,17 @@ def test_what_is_left_over_decides_between_scopes_that_probes_allow(weight: floa
     assert found.best.scope == ("client" if weight > 0.1 else "flow")
 
 
+@pytest.mark.parametrize("weight", [0.2, 0.001])
+def test_a_rule_that_predicts_too_much_takes_a_scope_that_does_not(weight: float) -> None:
+    unit = unit_of()
+    found = found_of(hypothesis({"ports": [4_000]}, "client"))
+    found.beliefs.add([found.began, found.began._replace(scope="flow")])
+    found.beliefs.of_units[:, 0] = np.log([1.0, weight])
+    search = search_of(unit, np.array([one.ends == FLOWS[0] for one in unit]), found)
+    search.narrow(found)
+    assert found.best.scope == ("flow" if weight > 0.1 else "client")
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_server_that_other_copies_have_condemned_says_nothing(kept: bool) -> None:
     """The flow that is sent first is lost, although the packets that condemn its server come later:

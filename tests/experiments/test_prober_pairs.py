@@ -12,8 +12,9 @@ import pytest
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.probe import answer, run
 from midcall.experiments.probe.baseline import Baseline
-from midcall.experiments.probe.beliefs import ANOTHER, Beliefs, Seen, hypothesis, shared
+from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis, shared
 from midcall.experiments.probe.effects import SHOWN, Finding, findings
+from midcall.experiments.probe.fit import ANOTHER
 from midcall.experiments.probe.found import Found, Result
 from midcall.experiments.probe.line_oracle import DELAY, DROP, Effect
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome, parts_of
@@ -81,13 +82,16 @@ def test_a_flow_that_another_rule_strikes_costs_a_rule_no_more_than_that() -> No
     outcome = outcome_of(unit, np.full((8, len(unit)), -1))
     through = passing(unit, "4g", STREAM_PATIENCE)
     rules = [hypothesis({"ports": [4_000]}), hypothesis({"ports": [4_000, 5_000]})]
-    gaps = []
-    for capture in (True, False):
+    gaps, covered = [], []
+    for capture, others in ((True, ()), (False, (other,)), (False, ())):
         beliefs = Beliefs(line, [Effect(DROP)])
-        beliefs.observe(Seen(through, outcome, capture))
+        beliefs.observe(Seen(through, outcome, capture, frozenset(others)))
         beliefs.add(rules)
         gaps.append(float(np.diff(beliefs.scores)[0]))
-    assert 0.5 * ANOTHER < gaps[0] <= ANOTHER + 5 < gaps[1]
+        covered.append(beliefs.covered)
+    assert 0.5 * ANOTHER < gaps[0] <= ANOTHER + 5 < gaps[2]
+    assert 0.5 * ANOTHER < gaps[1] <= ANOTHER + 5  # a unit with one flow of the capture
+    assert min(covered) > 0.9
 
 
 def test_of_equal_datagrams_a_lost_one_is_no_delay() -> None:
