@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.localise.messages import noise
@@ -20,6 +20,8 @@ PACKETS, SECONDS = 200, 8.0
 LONG_PACKETS, LONG_SECONDS = 600, 40.0
 #: Of a long capture: packets of each flow, at least, and flows with more of them.
 OF_EACH, BUSIEST = 6, 4
+#: Units with the first packets of further flows, at most.
+MOST_UNITS = 3
 #: Longest pauses that are tried until a capture lasts SECONDS at most, in ns.
 PAUSES = (500 * MS, 300 * MS, 200 * MS, 120 * MS, 60 * MS, 30 * MS)
 #: Between the packet that opens a flow to the subscriber and the next one, in ns.
@@ -37,12 +39,36 @@ def excerpt(
     first packets of its busiest flows, `most` in all. Pauses are shortened, so that it lasts
     `seconds` at most: to the first of `pauses` (ns) that does.
     """
+    chosen = playable(probe)
+    if len(chosen) > most:
+        chosen = first_packets(chosen, most)
+    return shortened(chosen, seconds, pauses)
+
+
+def openings(probe: Probe, known: Collection[Ends], most: int = PACKETS) -> list[Probe]:
+    """Return units with the first OF_EACH packets of each flow of a capture that is not known: up
+    to MOST_UNITS, of about `most` packets each. Of the flows, those come first whose kind or name
+    has the fewest flows yet."""
+    flows = {ends: own[:OF_EACH] for ends, own in packets_of_flows(playable(probe)).items()
+             if ends not in known}  # fmt: skip
+    units: list[list[Sent]] = [[]]
+    for _, some in ranked(flows.values()):
+        if len(units[-1]) >= most:
+            units.append([])
+        units[-1] += some
+    return [shortened(in_order(one), SECONDS, PAUSES) for one in units[:MOST_UNITS] if one]
+
+
+def playable(probe: Probe) -> Probe:
+    """Return the packets of a capture that sockets can send, each as the parts that are sent."""
     # a kernel resets its own streams: one that is aborted would lose what is under way
     chosen = tuple(one for one in probe if one.payload or one.ends.proto != TCP
                    or not one.flags & ABORT)  # fmt: skip
-    chosen = with_openers(part for one in chosen or probe for part in parts_of(one))
-    if len(chosen) > most:
-        chosen = first_packets(chosen, most)
+    return with_openers(part for one in chosen or probe for part in parts_of(one))
+
+
+def shortened(chosen: Probe, seconds: float, pauses: Sequence[int]) -> Probe:
+    """Return packets with pauses so short that they last some seconds at most."""
     for longest in pauses:
         short = shorten_gaps(chosen, longest)
         if short[-1].time <= seconds * 1e9:
@@ -71,7 +97,7 @@ def first_packets(probe: Probe, most: int = PACKETS) -> Probe:
     for more."""
     flows: dict[Ends, list[int]] = {}
     for at, one in enumerate(probe):
-        if one.payload or one.ends.proto != TCP:
+        if counts(one):
             flows.setdefault(one.ends, []).append(at)
     busiest = sorted(flows.values(), key=lambda own: (-len(own), own[0]))
     in_turn = [flows[some[0].ends] for _, some in ranked([probe[at] for at in own]
@@ -89,6 +115,21 @@ def first_packets(probe: Probe, most: int = PACKETS) -> Probe:
         taken |= more
         many += 1
     return in_order(probe[at] for at in sorted(taken))
+
+
+def packets_of_flows(probe: Probe) -> dict[Ends, list[Sent]]:
+    """Return the packets of each flow that count."""
+    flows: dict[Ends, list[Sent]] = {}
+    for one in probe:
+        if counts(one):
+            flows.setdefault(one.ends, []).append(one)
+    return flows
+
+
+def counts(one: Sent) -> bool:
+    """Return whether a packet counts as one of its flow: kernels send those of streams without a
+    payload themselves."""
+    return bool(one.payload) or one.ends.proto != TCP
 
 
 def around(unit: Probe, effects: Sequence[Finding]) -> list[int]:

@@ -28,6 +28,7 @@ from midcall.experiments.probe.excerpts import (
     around,
     excerpt,
     first_packets,
+    openings,
 )
 from midcall.experiments.probe.expected import Model, unexplained
 from midcall.experiments.probe.fit import affected_of
@@ -80,6 +81,8 @@ PLAIN = 30.0
 LEAST_FURTHER = 14.0
 #: Score of an effect in more of the capture from which it is looked into.
 LEAST_LATE = 7.0
+#: What plays of more of the capture ask.
+MORE = "more of the capture, many packets of each flow"
 #: How long the end of the capture is waited for, in ns: a third SYN comes 3 s after the first.
 OPENING = 3_400 * MS
 #: Score below which an effect is chance after all plays.
@@ -102,7 +105,8 @@ class Plays:
 
     def __init__(self, prober: Prober, capture: Probe, result: Result) -> None:
         self.prober, self.result = prober, result
-        self.capture, self.longer = excerpt(capture), excerpt(capture, LONG_PACKETS, LONG_SECONDS)
+        self.whole, self.capture = capture, excerpt(capture)
+        self.longer = excerpt(capture, LONG_PACKETS, LONG_SECONDS)
         self.passed: dict[tuple[Probe, bool], Passing] = {}
         streams = any(one.ends.proto == TCP for one in self.capture)
         self.patience = OPENING if streams else None
@@ -210,12 +214,17 @@ class Plays:
         """Play more of a capture, few times; where flows show plain effects there, the capture
         becomes these flows, up to some packets behind the first one that does, and the first
         packets of others."""
-        longer = self.dense()
-        outcome = self.prober.ask(
-            "more of the capture, many packets of each flow", [longer], LONG_COPIES, tight=False,
-            keep_far=[True], patience=self.patience,
-        )[0]  # fmt: skip
-        plain = [one for one in findings(outcome, self.base) if one.score > LEAST_LATE]
+        units = self.more_units()
+        outcomes = self.prober.ask(
+            MORE, units, LONG_COPIES, tight=False, keep_far=[True] * len(units),
+            patience=self.patience,
+        )  # fmt: skip
+        plain: list[Finding] = []
+        longer: Probe = ()
+        for unit, outcome in zip(units, outcomes, strict=True):
+            seen = [one for one in findings(outcome, self.base) if one.score > LEAST_LATE]
+            if seen and (not plain or seen[0].score > plain[0].score):
+                plain, longer = seen, unit
         if not plain:
             return False
         ends, first = plain[0].ends, plain[0].first
@@ -229,29 +238,31 @@ class Plays:
         return True
 
     def look_closer(self, tried: Collection[Key]) -> list[Finding]:
-        """Return the sure effects that more of the capture shows, where each flow has many packets,
-        close together: rules on flows that are not among the busiest, a small share of losses, or a
-        limit above the capture's own rate.
+        """Return the sure effects that more of the capture shows: rules on flows that are not among
+        the busiest, a small share of losses, or a limit above the capture's own rate.
 
         The flows that show them, with the first packets of the others, are what rules must explain
         from then on.
         """
-        fresh, unit = self.prober.fresh_far, self.dense()
-        other = self.elsewhere(unit)
-        kept: list[Outcome] = []
-        elsewhere: list[Outcome] = []
+        fresh, units = self.prober.fresh_far, self.more_units()
+        self.own_units = list(units)
+        to_others = [self.elsewhere(unit) for unit in units] if fresh else []
+        kept: list[list[Outcome]] = [[] for _ in units]
+        elsewhere: list[list[Outcome]] = [[] for _ in to_others]
         for _ in range(MOST_DENSE):
-            some = self.prober.ask("more of the capture, many packets of each flow",
-                                   [unit, unit][: 1 + fresh], DENSE_COPIES - fresh, tight=False,
-                                   keep_far=[True], patience=self.patience)  # fmt: skip
-            kept.append(some[0])
-            elsewhere += some[1:]
-            self.own_units = [unit]
-            plays = [self.prober.moved(joined(elsewhere), other)] if fresh else []
-            for play in (*plays, joined(kept)):
+            some = self.prober.ask(
+                MORE, [*units, *units] if fresh else units, DENSE_COPIES - fresh, tight=False,
+                keep_far=[True] * len(units), patience=self.patience,
+            )  # fmt: skip
+            for listed, one in zip((*kept, *elsewhere), some, strict=True):
+                listed.append(one)
+            plays = [self.prober.moved(joined(listed), other)
+                     for listed, other in zip(elsewhere, to_others, strict=True)]  # fmt: skip
+            plays += [joined(listed) for listed in kept]
+            for play in plays:
                 rest = self.far_beyond(play, tried)
                 if rest:
-                    self.prober.fresh_far = play.unit == other
+                    self.prober.fresh_far = play.unit in to_others
                     play = play.part(around(play.unit, rest))
                     if self.prober.fresh_far:
                         self.shown = [play]
@@ -259,11 +270,16 @@ class Plays:
                         self.own_units.append(play.unit)
                         self.shown = [play, *self.shown]
                     return self.far_beyond(play, tried)
-            best = (one.score for play in (*plays, joined(kept))
-                    for one in self.further(play, tried))  # fmt: skip
+            best = (one.score for play in plays for one in self.further(play, tried))
             if max(best, default=0.0) < SUSPICIOUS:
                 break
         return []
+
+    def more_units(self) -> list[Probe]:
+        """Return more of the capture: many packets of each flow, close together, and the first
+        packets of flows that have no place in that."""
+        dense = self.dense()
+        return [dense, *openings(self.whole, {*flows_of(dense), *flows_of(self.capture)})]
 
     def dense(self) -> Probe:
         """Return more of the capture with many packets of each flow, or a part of that which the

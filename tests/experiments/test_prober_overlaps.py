@@ -17,7 +17,7 @@ from midcall.experiments.probe.code_points import marks_of
 from midcall.experiments.probe.conditions import conditions_around, how_surely
 from midcall.experiments.probe.effects import Finding, findings
 from midcall.experiments.probe.evidence import of_kind
-from midcall.experiments.probe.excerpts import PACKETS, excerpt
+from midcall.experiments.probe.excerpts import MOST_UNITS, OF_EACH, PACKETS, excerpt, openings
 from midcall.experiments.probe.fit import fits_by_share, most_of_flows
 from midcall.experiments.probe.forged import forged_act, of_same_act
 from midcall.experiments.probe.found import Found, Result
@@ -125,6 +125,34 @@ def test_an_excerpt_holds_flows_of_each_kind() -> None:
     short = excerpt(tuple(packets))
     assert len(short) <= PACKETS
     assert any(one.ends.far_port == 53 for one in short)
+
+
+def test_openings_are_the_first_packets_of_the_flows_that_are_not_known() -> None:
+    flows = [STREAM._replace(near_port=41_000 + number) for number in range(90)]
+    probe = tuple(Sent((n * 100 + number) * MS, True, ends, bytes([n]) * 99)
+                  for n in range(9) for number, ends in enumerate(flows))  # fmt: skip
+    units = openings(probe, flows[:20])
+    assert len(units) <= MOST_UNITS
+    assert max(len(one) for one in units) < PACKETS + OF_EACH
+    sent = [(one.ends, one.payload[0]) for unit in units for one in unit]
+    assert sorted(sent, key=str) == sorted(
+        ((ends, n) for ends in flows[20:] for n in range(OF_EACH)), key=str
+    )
+    assert not openings(probe, flows)
+
+
+@pytest.mark.slow
+def test_a_name_is_found_among_those_of_many_flows() -> None:
+    lines = [f"{n * 0.4 + at:.2f} {way} tcp peer:443/{41_000 + n} {what}\n" for n in range(70)
+             for at, way, what in ((0.0, ">", "syn"), (0.04, "<", "syn-ack"),
+                                   (0.05, ">", f"tls-hello host{n}.example"),
+                                   (0.1, "<", "tls 300 x9 0.02"))]  # fmt: skip
+    capture = probe_of(scene("".join(lines)))
+    rule = rule_of({"name": ["host61.example"]}, "reset")
+    answer = run.against(Policy((rule,)), capture, "fibre", 3, Noise(loss=0.005)).answer
+    assert answer["verdict"] == "blocked"
+    assert answer["act"]["name"] == "reset"
+    assert answer["trigger"]["match"]["name"] == ["host61.example"]
 
 
 @pytest.mark.parametrize(("size", "changes"), [(43, True), (13, False), (160, True)])
