@@ -227,7 +227,7 @@ class Beliefs:
                 continue
             self.known.add(one)
             rule = one.rule()
-            if rule is not None:
+            if rule is not None and self.allows(one):
                 new.append((one, rule))
         new = self.striking(new)
         if not new:
@@ -260,6 +260,12 @@ class Beliefs:
         self.rules += [rule for _, rule in new]
         self.of_units = np.concatenate([self.of_units, units])
         self.of_capture = np.concatenate([self.of_capture, capture])
+
+    def allows(self, one: Hypothesis) -> bool:
+        """Return whether the language allows the forged answer that is sought with a hypothesis: a
+        page answers a name over HTTP, a false address a name over DNS."""
+        sought = self.effects[0]
+        return sought.kind != INJECT or one.rule({"act": sought.detail}) is not None
 
     @property
     def margin(self) -> float:

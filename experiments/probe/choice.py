@@ -21,7 +21,7 @@ from midcall.experiments.probe.beliefs import (
     with_act,
 )
 from midcall.experiments.probe.fit import ANOTHER, strikes_of_limit
-from midcall.experiments.probe.found import BLOCKING, LIMITS, Found
+from midcall.experiments.probe.found import LIMITS, Found
 from midcall.experiments.probe.line_oracle import INJECT, SHARES, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import MS
@@ -274,9 +274,9 @@ class Choice:
 
     def equal_with_others(self, found: Found, others: Sequence[Found]) -> list[Hypothesis]:
         """Return what no unit distinguishes from a rule while others are in force: packets that
-        these drop, or mark alike, say nothing."""
+        these decide, or mark alike, say nothing."""
         covering = [one.as_drop for one in others
-                    if (one.rule.act in BLOCKING and one.decides is not None)
+                    if (one.decides is not None and one not in found.behind)
                     or (one.rule.act == "mark" and one.act == found.act)]  # fmt: skip
         if not covering:
             return []

@@ -88,9 +88,8 @@ def conditions_around(plays: Plays, outcome: Outcome, sought: Effect) -> list[Ma
             for one, hit in zip(outcome.unit, shows, strict=True) if hit > 0.5}  # fmt: skip
     if found and 1 < len(fars) <= MOST_LISTED:
         found.setdefault(json.dumps(list(fars)), {"addresses": list(fars)})
-    for key, names in names_shown(outcome.unit, shows).items():
-        if found and 1 < len(names) <= MOST_LISTED:
-            found.setdefault(json.dumps([key, names]), {key: names})
+    if found:
+        found |= {json.dumps(one): one for one in lists_of_names(outcome.unit, shows)}
     shown_ports = [one.ends.far_port for one, hit in zip(outcome.unit, shows, strict=True)
                    if hit > 0.5]  # fmt: skip
     if found and min(shown_ports) < max(shown_ports):
@@ -101,19 +100,23 @@ def conditions_around(plays: Plays, outcome: Outcome, sought: Effect) -> list[Ma
     return list(found.values())
 
 
-def names_shown(unit: Probe, shows: np.ndarray[Any, Any]) -> dict[str, list[str]]:
-    """Return the names that flows ask for, or open with, of which a packet shows an effect: by the
-    condition that reads them."""
+def lists_of_names(unit: Probe, shows: np.ndarray[Any, Any]) -> Iterator[Match]:
+    """Yield lists of the names that flows ask for, or open with, of which a packet shows an effect:
+    names that are asked for, server names, and server names of one protocol."""
     flows = {one.ends for one, hit in zip(unit, shows, strict=True) if hit > 0.5}
     looked: dict[Ends, int] = dict.fromkeys(flows, 0)
-    result: dict[str, dict[str, None]] = {"dns": {}, "name": {}}
+    names: dict[str, dict[str, None]] = {}
     for at, one in enumerate(unit):
         if one.payload and one.up and looked.get(one.ends, NAMED) < NAMED:
             looked[one.ends] += 1
             reading = read(with_before(unit, at))
             if reading.where and reading.name:
-                result["dns" if "dns" in reading.where else "name"][reading.name] = None
-    return {key: list(names) for key, names in result.items()}
+                for where in dict.fromkeys((reading.where, "dns" * (reading.where == "dns"))):
+                    names.setdefault(where, {})[reading.name] = None
+    for where, listed in names.items():
+        if 1 < len(listed) <= MOST_LISTED:
+            key = "dns" if where == "dns" else "name"
+            yield {key: list(listed)} | ({"name_in": [where]} if where not in ("", "dns") else {})
 
 
 def with_allowances(

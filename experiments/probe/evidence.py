@@ -51,7 +51,8 @@ def without_found_rules(plays: Plays, outcome: Outcome, tight: bool, sought: Eff
 
 def come_behind(plays: Plays, finding: Finding, sought: Effect) -> list[Found]:
     """Return the rules found so far that come behind the one that makes an effect: they would keep
-    most of the packets from it that show it."""
+    most of the packets from it that show it. One that may be on single packets of the other
+    direction is taken for that instead."""
     outcome = plays.shown[0]
     key = finding.ends._replace(far=b"")
     own = np.array([one.ends._replace(far=b"") == key and one.up == finding.up
@@ -60,10 +61,13 @@ def come_behind(plays: Plays, finding: Finding, sought: Effect) -> list[Found]:
     affected, usable, _ = affected_of(rest, plays.base, sought)
     share = (affected & usable).sum(axis=0) / np.maximum(usable.sum(axis=0), 1)
     shows = own & (share >= least_share(sought))
-    return [
-        found for found in plays.result.found
-        if 2 * (shows & plays.decided_by(found, outcome.unit, False)).sum() > shows.sum()
-    ]  # fmt: skip
+
+    def keeps(found: Found) -> bool:
+        decided = plays.decided_by(found, outcome.unit, False)
+        return bool(2 * (shows & decided).sum() > shows.sum())
+
+    return [found for found in plays.result.found
+            if keeps(found) and not (found.take_single_packets() and not keeps(found))]  # fmt: skip
 
 
 def of_kind(

@@ -96,6 +96,21 @@ class Found:
         self.best, self.began = changed(self.best), changed(self.began)
         self.equal = [changed(one) for one in self.equal if mechanism(one) == before]
 
+    def take_single_packets(self) -> bool:
+        """Make the rule one on single packets of its direction, which leaves the other direction to
+        rules behind it. Returns False where probes distinguish that from the rule."""
+        way = self.best.way or self.best.keys.get("direction")
+        single = [
+            one._replace(match=json.dumps(one.keys | {"direction": way}, sort_keys=True),
+                         scope="packet", way=None)
+            for one in (self.best, self.began)
+        ]  # fmt: skip
+        if way is None or self.best.media or not set(single) & set(self.equal):
+            return False
+        self.equal = [one for one in (self.best, *self.equal) if one != single[0]]
+        self.best, self.began = single
+        return True
+
     @property
     def strikes_any(self) -> bool:
         """Return whether the rule strikes a packet of a unit that was played: two conditions may
@@ -115,11 +130,12 @@ class Found:
     @property
     def decides(self) -> Rule | None:
         """Return a rule that drops all packets that the rule keeps from rules behind it, in both
-        directions; None where it passes some of them on."""
+        directions unless it is on single packets of one; None where it passes some of them on."""
         passes_on = "probability" in self.parameters or "one_in" in self.best.keys
         if passes_on or self.best.after or self.rule.act == "mark":
             return None
-        keys = {key: value for key, value in self.best.keys.items() if key != "direction"}
+        keys = {key: value for key, value in self.best.keys.items()
+                if key != "direction" or self.best.scope == "packet"}  # fmt: skip
         match = json.dumps(keys or {"packets": "1-"}, sort_keys=True)
         return self.best._replace(match=match, way=None).rule()
 
