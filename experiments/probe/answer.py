@@ -235,6 +235,8 @@ def equal_acts(found: Found) -> Iterator[Document]:
             yield equal("unreachable", "of the ICMP errors only one that answers a SYN shows")
         elif opens and act == "drop":
             yield equal("finish", "a FIN that answers a SYN shows in no socket")
+            yield equal("reset", "a server sees no reset of a SYN that it never received",
+                        towards="server")  # fmt: skip
         if all(one.ends.proto != TCP for one in found.core):
             yield equal("reset", "on datagrams a reset in the path only drops")
             yield equal("finish", "on datagrams a FIN in the path only drops")

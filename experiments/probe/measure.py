@@ -125,11 +125,15 @@ class Measure:
 
     def take_loss_of_datagrams(self) -> None:
         """Take the act for a loss where some of the datagrams that a rule strikes arrive between
-        others that are lost: a stream never gets through a loss of most packets."""
+        others that are lost: a stream never gets through a loss of most packets. Where the same
+        ones arrive in all copies, the rule has a condition that is not known."""
         counts = of_datagrams(self.found.beliefs.seen, self.found.as_drop)
-        lost, sent, between, all_between = counts.sum(axis=0)
+        lost, sent, between, all_between, always = counts.sum(axis=0)
         most = share_interval(int(between), int(all_between))[1]
         if all_between - between < FEW_ARRIVALS or most > MOST_LOST:
+            return
+        if 2 * always > all_between - between:
+            self.found.refute("some packets that the rule should strike always arrive")
             return
         share = float(lost / sent)
         # of copies, as losses may come in bursts
@@ -218,13 +222,16 @@ class Measure:
 
 def of_datagrams(seen: Sequence[Seen], rule: Rule) -> NDArray[np.int64]:
     """Return of each copy in which datagrams are lost that a rule strikes how many of their flows'
-    were lost and sent, and the same of those between the first and the last lost one of a flow, of
-    which a drop lets none pass; int64[copies, 4]."""
+    were lost and sent, the same of those between the first and the last lost one of a flow, of
+    which a drop lets none pass, and how many of these arrive in all of several copies;
+    int64[copies, 5]."""
     result: list[NDArray[np.int64]] = []
     for one in seen:
         hit = strikes(one.through, [rule]).struck[0] & ~one.outcome.streams
         flows = flow_numbers(one.outcome.unit)
-        counts = np.zeros((len(one.outcome.delay), 4), np.int64)
+        counts = np.zeros((len(one.outcome.delay), 5), np.int64)
+        arrived = (one.outcome.sent & ~one.outcome.lost).sum(axis=0)
+        always = (arrived == one.outcome.sent.sum(axis=0)) & (arrived > 2)
         for number in np.unique(flows[hit]):
             places = np.flatnonzero(hit & (flows == number))
             for copy, (gone, sent) in enumerate(zip(
@@ -233,6 +240,7 @@ def of_datagrams(seen: Sequence[Seen], rule: Rule) -> NDArray[np.int64]:
                 ends = np.flatnonzero(gone)
                 if len(ends):
                     inner = slice(ends[0] + 1, ends[-1])
-                    counts[copy] += gone.sum(), sent.sum(), gone[inner].sum(), sent[inner].sum()
+                    counts[copy] += (gone.sum(), sent.sum(), gone[inner].sum(), sent[inner].sum(),
+                                     (always[places] & sent)[inner].sum())  # fmt: skip
         result += list(counts[counts[:, 1] > 0])
-    return np.array(result, np.int64).reshape(-1, 4)
+    return np.array(result, np.int64).reshape(-1, 5)

@@ -19,7 +19,7 @@ from midcall.experiments.probe.evidence import come_behind, without_found_rules
 from midcall.experiments.probe.expected import not_seen, unexplained
 from midcall.experiments.probe.found import Found, Result, order_of
 from midcall.experiments.probe.line_oracle import DOUBLE, DROP, Effect
-from midcall.experiments.probe.measure import of_datagrams
+from midcall.experiments.probe.measure import Measure, of_datagrams
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome, Prober
 from midcall.experiments.probe.search import Search
@@ -92,6 +92,23 @@ def test_what_a_rule_behind_drops_a_rule_before_it_does_not_strike() -> None:
     assert rest.twice is not None
     assert (rest.twice == first).all()
     assert not plays.decided(unit, False).any()
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_a_rule_that_may_strike_single_packets_leaves_the_other_direction(equal: bool) -> None:
+    """Downward packets are lost under the rule found, upward ones come twice."""
+    ends = FLOWS[0]
+    unit = tuple(Sent(n * 20 * MS, n % 2 == 0, ends, bytes([n]) * 100) for n in range(40))
+    up = np.array([one.up for one in unit])
+    found = found_of(hypothesis({"protocol": "udp"}, way="down"))
+    single = hypothesis({"protocol": "udp", "direction": "down"}, "packet")
+    found.equal = [single] if equal else []
+    plays = plays_of(unit, found)
+    plays.shown = [outcome_of(unit, lost=~up, twice=up)]
+    behind = come_behind(plays, Finding(DOUBLE, ends, True, 40.0, 0.5, 0), TWICE)
+    assert behind == ([] if equal else [found])
+    assert (found.best == single) == equal
+    assert plays.decided(unit, False)[up].any() == (not equal)
 
 
 def test_rules_are_listed_in_the_order_in_which_they_decide() -> None:
@@ -292,6 +309,22 @@ def test_datagrams_that_arrive_between_lost_ones_show_a_loss(share: float) -> No
     assert counts[:, 0].sum() == lost.sum()
     passed = counts[:, 3].sum() - counts[:, 2].sum()
     assert (passed > 20) if share < 1 else passed == 0
+
+
+def test_datagrams_that_always_arrive_between_lost_ones_show_no_loss() -> None:
+    unit = unit_of(40)
+    lost = np.random.default_rng(3).random(len(unit)) < 0.8  # the same ones in all copies
+    seen = Seen(passing(unit, "4g", STREAM_PATIENCE), outcome_of(unit, lost))
+    found = found_of(hypothesis({"protocol": "udp"}))
+    found.beliefs.seen.append(seen)
+    found.act = {"act": "drop"}
+    Measure(plays_of(unit), found, 1.0, False).take_loss_of_datagrams()
+    assert found.act == {"act": "drop"}
+    assert len(found.notes) == 1
+    at_random = np.random.default_rng(3).random((8, len(unit))) < 0.8
+    found.beliefs.seen[0] = seen._replace(outcome=outcome_of(unit, at_random))
+    Measure(plays_of(unit), found, 1.0, False).take_loss_of_datagrams()
+    assert found.act["act"] == "loss"
 
 
 def test_a_drop_for_half_of_the_clients_of_a_lossy_line_is_no_loss() -> None:
