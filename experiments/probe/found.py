@@ -69,6 +69,9 @@ class Found:
     notes: list[str] = field(default_factory=list)
     behind: list[Found] = field(default_factory=list)  # rules found before, which come behind it
     classes: Classes | None = None  # of a queue; None where it is not known whether it has several
+    leaves_other: bool = (
+        False  # whether it leaves packets of the other direction to rules behind it
+    )
     refused: bool = False  # whether forged answers came to attempts to connect alone
 
     def refute(self, note: str) -> None:
@@ -109,6 +112,7 @@ class Found:
             return False
         self.equal = [one for one in (self.best, *self.equal) if one != single[0]]
         self.best, self.began = single
+        self.leaves_other = True
         return True
 
     @property
@@ -130,12 +134,12 @@ class Found:
     @property
     def decides(self) -> Rule | None:
         """Return a rule that drops all packets that the rule keeps from rules behind it, in both
-        directions unless it is on single packets of one; None where it passes some of them on."""
+        directions unless it is known to leave one; None where it passes some of them on."""
         passes_on = "probability" in self.parameters or "one_in" in self.best.keys
         if passes_on or self.best.after or self.rule.act == "mark":
             return None
         keys = {key: value for key, value in self.best.keys.items()
-                if key != "direction" or self.best.scope == "packet"}  # fmt: skip
+                if key != "direction" or self.leaves_other}  # fmt: skip
         match = json.dumps(keys or {"packets": "1-"}, sort_keys=True)
         return self.best._replace(match=match, way=None).rule()
 
