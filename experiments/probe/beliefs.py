@@ -294,7 +294,7 @@ class Beliefs:
     def _fit(self, rules: Sequence[Rule], seen: Seen) -> Floats:
         """Return how well rules explain a unit with each effect and share, ln,
         float64[rules, effects, SHARES]; effects without a share have the same value for all."""
-        predicted = strikes(seen.through, rules)
+        predicted, doubtful = strikes(seen.through, rules), seen.doubtful
         columns = []
         for effect in self.effects:
             if effect.limit:

@@ -194,8 +194,11 @@ def test_a_unit_with_a_datagram_that_is_too_long_is_not_played() -> None:
     assert not is_playable((Sent(0, True, FLOW, bytes(DATAGRAM + 1)),))
 
 
-@pytest.mark.parametrize(("act", "equal"), [({}, True), ({"act": "delay", "delay_ms": 90}, False)])
-def test_a_direction_that_another_rule_drops_is_not_known(
+@pytest.mark.parametrize(("act", "equal"), [
+    ({}, True), ({"act": "delay", "delay_ms": 90}, True),
+    ({"act": "mark", "code_point": 8}, False),  # rules behind it decide what it marks
+])  # fmt: skip
+def test_a_direction_that_another_rule_decides_is_not_known(
     act: dict[str, object], equal: bool
 ) -> None:
     upwards = hypothesis({"stun": True, "direction": "up"}, "packet")
