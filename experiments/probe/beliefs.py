@@ -303,7 +303,7 @@ class Beliefs:
                     predicted.struck, limited, seen.outcome, self.base, effect
                 )[:, None]  # fmt: skip
             else:
-                fitted = fits_by_share(predicted, seen.outcome, self.base, effect, seen.doubtful)
+                fitted = fits_by_share(predicted, seen.outcome, self.base, effect, doubtful)
             columns.append(np.broadcast_to(fitted, (len(rules), len(GRID))))
         return np.stack(columns, axis=1)
 
