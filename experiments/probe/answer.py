@@ -187,30 +187,32 @@ def interval(found: Found, key: str) -> Document:
 
 
 def alternatives(found: Found) -> list[Document]:
-    """Return other rules: those that no packet tells from the first, and those less likely."""
+    """Return other rules: those that no packet tells from the first, of these one of each scope and
+    direction at least, and the next likely ones; then what could not be determined."""
     result = [*equal_acts(found)]
-    for one in different_first(found.equal)[:SHOWN]:
+    for one in different_first(found.equal, SHOWN):
         result.append(entry(one, "equal", found, None, "no unit tells it from the first"))
-    equal = set(found.equal)
-    for one, weight in found.weights:
-        if one != found.weights[0][0] and one not in equal and weight > 0.001:
-            result.append(entry(one, "less likely", found, weight, "the probes fit it less"))
+    known = {found.weights[0][0], *found.equal} if found.weights else set()
+    less = [(one, weight) for one, weight in found.weights if one not in known and weight > 0.001]
+    for one, weight in less[:SHOWN]:
+        result.append(entry(one, "less likely", found, weight, "the probes fit it less"))
     if found.lasting is not None and found.lasting.why_not:
         result.append(reason(f"how long a condemnation lasts: {found.lasting.why_not}"))
     if found.classes is not None and found.classes.first and found.classes.cross is None:
         result.append(reason("how much cross-traffic shares the queue is not known"))
-    result += [reason(note) for note in found.notes]
-    return result[: 3 * SHOWN]
+    return [*result, *(reason(note) for note in found.notes)]
 
 
-def different_first(equal: Sequence[Hypothesis]) -> list[Hypothesis]:
-    """Return hypotheses, first one of each scope, direction, and kind of allowance."""
+def different_first(equal: Sequence[Hypothesis], most: int) -> list[Hypothesis]:
+    """Return one hypothesis of each scope, direction, and kind of allowance, and others up to
+    `most`."""
     first: dict[tuple[object, ...], Hypothesis] = {}
     for one in equal:
         after = one.allowance
         way = one.way, one.keys.get("direction")
         first.setdefault((one.scope, *way, one.media, *after, after.get("per")), one)
-    return [*first.values(), *(one for one in equal if one not in first.values())]
+    others = [one for one in equal if one not in first.values()]
+    return [*first.values(), *others[: max(most - len(first), 0)]]
 
 
 def equal_acts(found: Found) -> Iterator[Document]:

@@ -300,20 +300,22 @@ def without_marks(seen: Outcome, expected: Outcome) -> Outcome:
     return seen._replace(points=points)
 
 
-def not_seen(seen: Outcome, expected: Outcome) -> bool:
-    """Return whether a flow and direction is expected to lose clearly more than it does, to have
-    clearly more packets come twice, or to receive forged answers that it does not."""
+def not_seen(seen: Outcome, expected: Outcome) -> int:
+    """Return how many flows and directions are expected to lose clearly more than they do, or to
+    have clearly more packets come twice, and how many flows to receive forged answers and do not.
+    """
     kinds = [(*losses_of(expected), *losses_of(seen))]
     if seen.twice is not None and expected.twice is not None:
         kinds.append((expected.twice, expected.delay >= 0, seen.twice, seen.delay >= 0))
-    for _, _, places in groups_of(seen):
-        if any(beyond(*(one[:, places] for one in both)) for both in kinds):
-            return True
+    groups = sum(
+        any(beyond(*(one[:, places] for one in both)) for both in kinds)
+        for _, _, places in groups_of(seen)
+    )
     real = {event.ends for some in (*seen.events, *seen.strange) for event in some}
     counts: dict[Ends, int] = {}
     for some, other in zip(expected.events, expected.strange, strict=True):
         for ends in {event.ends for event in (*some, *other)}:
             counts[ends] = counts.get(ends, 0) + 1
-    return any(
+    return groups + sum(
         2 * number > len(expected.delay) and ends not in real for ends, number in counts.items()
     )

@@ -387,16 +387,16 @@ class Plays:
                 allowed = found.best.may_strike(outcome.up)
                 # kernels send again what a lost acknowledgement leaves open
                 wide = allowed | outcome.streams if found.rule.act in BLOCKING and shared else None
-                loses = predicted.struck[0] | predicted.lost[0]
-                if found.rule.act in LOSSLESS:
-                    loses = np.zeros_like(loses)
+                lossless = found.rule.act in LOSSLESS
+                loses = (predicted.struck[0] | predicted.lost[0]) & (not lossless)
                 reorders = found.rule.act == "reorder"
                 flagged = predicted.struck[0] & (found.rule.act in ("duplicate", "reorder"))
                 rest = unexplained(outcome, expected, self.base, kind, loses, limited, wide,
                                    reorders, flagged)  # fmt: skip
                 touched = self.touched(found, outcome.unit, predicted)
                 delay = np.where(touched, rest.delay, outcome.delay)
-                if found.best.scope == "server" and self.is_kept(outcome.unit, tight):
+                kept = found.best.scope == "server" and self.is_kept(outcome.unit, tight)
+                if kept and not lossless:
                     # other copies and earlier plays have condemned the same hosts
                     delay = np.where(touched & allowed & (delay == -1), -2, delay)
                 outcome = rest._replace(delay=delay)

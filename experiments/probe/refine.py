@@ -117,6 +117,9 @@ class Refiner:
                     del result[key]  # every value is struck
                     result = result or {"protocol": self.transport}
         best = self.best._replace(match=json.dumps(result, sort_keys=True))
+        if best.rule() is None:  # numbers that noise has shown need not fit each other
+            self.refuted = True
+            return self.best
         if best.after:
             best = self.allowance(best)
         return best
@@ -466,8 +469,7 @@ class Refiner:
             good, bad = edge(0.0, inside, asks, self.fine(key, inside), whole)
             first, limit = count(good), count(bad)
             self.intervals[key] = (first, limit)
-            end = first if key == "packets" else (first + limit) / 2
-            return f"1-{end:.0f}" if key != "seconds" else f"0-{end:.3g}"
+            return until(key, first, limit)
         if none:
             return self.upper(key, asks, count, most, whole, 0.0)
         start = inside if some else tries[2]
@@ -500,7 +502,7 @@ class Refiner:
         good, bad = edge(earlier[-1], bad, asks, self.fine(key, bad), whole)
         first, limit = count(good), count(bad)
         self.intervals[key] = (first, limit)
-        return f"1-{first:.0f}" if key == "packets" else f"1-{(first + limit) / 2:.0f}"
+        return until(key, first, limit)
 
     def inside(self, key: str, low: float, high: float) -> float:
         """Return how much must precede the last packet so that its count is surely inside."""
@@ -653,6 +655,15 @@ def mixed(size: int, step: int, steps: int) -> bytes:
     if size <= 64:
         return bytes(range(1, noisy + 1)) + bytes(size - noisy)
     return noise(noisy, "entropy", size) + bytes(size - noisy)
+
+
+def until(key: str, last: float, beyond: float) -> str:
+    """Return a window from the flow's begin to between the last count that shows the effect and the
+    first that does not. key: packets, bytes or seconds."""
+    if key == "packets":
+        return f"1-{last:.0f}"
+    end = (last + beyond) / 2
+    return f"0-{rounded(end):g}" if key == "seconds" else f"1-{end:.0f}"
 
 
 def rounded(value: float) -> float:

@@ -225,14 +225,14 @@ class Search:
         before = self.plays.left_over()
         for found in self.result.found:
             best, began, equal = found.best, found.began, found.equal
-            predicted = self.predicts_more(found)
+            predicted = self.not_shown(found)
             for other in found.other_mechanisms(LEAST_ODDS):
                 found.take_mechanism(other)
                 after = self.plays.left_over()
                 if (
                     finding.key not in after
                     and after < before
-                    and self.predicts_more(found) <= predicted
+                    and self.not_shown(found) <= predicted
                 ):
                     return True
                 found.best, found.began, found.equal = best, began, equal
@@ -415,14 +415,18 @@ class Search:
         seen = self.plays.shown[0]
         return all(
             not_seen(seen, self.plays.simulated([rule for one in listed for rule in one.rules],
-                                                seen.unit, False))
+                                                seen.unit, False)) > 0
             for listed in (known, known[::-1])
         )  # fmt: skip
 
     def predicts_more(self, found: Found) -> bool:
-        """Return whether a rule predicts an effect that the capture does not show."""
+        """Return whether a rule surely predicts an effect that the capture does not show."""
+        return is_exact(found) and self.not_shown(found) > 0
+
+    def not_shown(self, found: Found) -> int:
+        """Return how many effects a rule predicts that the capture does not show."""
         seen = self.plays.shown[0]
-        return is_exact(found) and not_seen(seen, self.plays.expected(found, seen.unit, False))
+        return not_seen(seen, self.plays.expected(found, seen.unit, False))
 
 
 def is_exact(found: Found) -> bool:

@@ -18,7 +18,7 @@ from midcall.experiments.probe.effects import Finding, groups_of
 from midcall.experiments.probe.evidence import come_behind, without_found_rules
 from midcall.experiments.probe.expected import not_seen, unexplained
 from midcall.experiments.probe.found import Found, Result, order_of
-from midcall.experiments.probe.line_oracle import DOUBLE, DROP, Effect
+from midcall.experiments.probe.line_oracle import DELAY, DOUBLE, DROP, Effect
 from midcall.experiments.probe.measure import Measure, of_datagrams
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome, Prober
@@ -191,6 +191,14 @@ def test_a_server_that_other_copies_have_condemned_says_nothing(kept: bool) -> N
     assert left == (set() if kept else {(DROP, FLOWS[0])})
 
 
+def test_a_delay_for_a_server_explains_no_losses() -> None:
+    unit = unit_of()
+    found = found_of(hypothesis({"protocol": "udp"}, "server"), DELAY, act="delay", delay_ms=80.0)
+    search = search_of(unit, np.array([one.ends == FLOWS[0] for one in unit]), found)
+    left = {(one.kind, one.ends) for one in search.plays.not_explained()}
+    assert (DROP, FLOWS[0]) in left
+
+
 @pytest.mark.parametrize("way", [None, "down"])
 def test_a_condemned_host_explains_no_losses_of_the_way_that_a_rule_passes(way: str | None) -> None:
     """Both ways of a flow are lost, and a rule that drops what a server sends was found."""
@@ -333,3 +341,12 @@ def test_a_drop_for_half_of_the_clients_of_a_lossy_line_is_no_loss() -> None:
     act = run.against(Policy((rule,)), call(), "wifi", 23, line).answer["act"]
     assert act["name"] == "drop"
     assert act["parameters"]["probability"]["value"] == pytest.approx(0.5, abs=0.15)
+
+
+def test_equal_rules_of_all_scopes_are_shown() -> None:
+    scopes = ("packet", "call", "client", "pair", "server", "triple")
+    equal = [hypothesis({"size": f"{low}-", "protocol": "udp"}) for low in range(1, 10)]
+    equal += [hypothesis({"protocol": "udp"}, scope) for scope in scopes]
+    shown = answer.different_first(equal, 5)
+    assert {one.scope for one in shown} == {"flow", *scopes}
+    assert len(answer.different_first(equal[:9], 5)) == 5

@@ -31,7 +31,7 @@ from midcall.experiments.probe.rates import (
     shaper_of,
     stream_limit,
 )
-from midcall.experiments.probe.refine import Refiner
+from midcall.experiments.probe.refine import Refiner, until
 from midcall.experiments.probe.tails import Tail
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.language import Rule
@@ -288,6 +288,17 @@ def test_it_is_asked_which_count_of_a_flow_decides(match: dict[str, Any], decide
         {"protocol": "udp", "packets": "20-"}
     )
     assert [key for key in keys if key != "protocol"] == [decides]
+
+
+@pytest.mark.parametrize(("key", "last", "beyond", "window"), [
+    ("packets", 5.0, 6.0, "1-5"), ("bytes", 900.0, 940.0, "1-920"), ("seconds", 0.44, 0.46, "0-0.45"),
+    ("seconds", 7.9, 8.3, "0-8"),
+])  # fmt: skip
+def test_a_window_from_the_begin_of_a_flow_is_one_of_the_language(
+    key: str, last: float, beyond: float, window: str
+) -> None:
+    assert until(key, last, beyond) == window
+    assert hypothesis({"protocol": "udp", key: window}).rule() is not None
 
 
 def test_a_window_that_ends_is_found() -> None:
