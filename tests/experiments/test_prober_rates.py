@@ -291,8 +291,8 @@ def test_it_is_asked_which_count_of_a_flow_decides(match: dict[str, Any], decide
 
 
 @pytest.mark.parametrize(("key", "last", "beyond", "window"), [
-    ("packets", 5.0, 6.0, "1-5"), ("bytes", 900.0, 940.0, "1-920"), ("seconds", 0.44, 0.46, "0-0.45"),
-    ("seconds", 7.9, 8.3, "0-8"),
+    ("packets", 5.0, 6.0, "1-5"), ("bytes", 900.0, 940.0, "1-920"),
+    ("seconds", 0.44, 0.46, "0-0.45"), ("seconds", 7.9, 8.3, "0-8"),
 ])  # fmt: skip
 def test_a_window_from_the_begin_of_a_flow_is_one_of_the_language(
     key: str, last: float, beyond: float, window: str
