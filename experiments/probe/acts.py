@@ -62,6 +62,8 @@ CONSTANT = 0.7
 #: losses, and arrived, for their delay; standard errors by which their losses differ, and the least
 #: difference of their shares.
 LEAST_SENT, LEAST_LATE, UNLIKE, LEAST_UNLIKE = 40, 10, 4.0, 0.1
+#: Quantiles of delays that are compared: of datagrams, and of the packets of a stream.
+MIDDLE, SOONEST = 0.5, 0.25
 #: Standard error of a stream's limit that the second look does not show again, as a share.
 FIRST_LOOK = 0.1
 #: By how much an allowance of seconds may be longer than it was measured: a part of it, and ns.
@@ -330,10 +332,12 @@ class Acts:
         datagrams = self.core[-1].ends.proto != TCP
         late = tail.sought.kind == DELAY
         spread = max(tail.base.spread)
-        if len(ways) > 1 and (datagrams or late) and differ(ways[0], ways[1], spread):
+        # of a stream's packets, those that are sent again are later than a rule makes them
+        part = MIDDLE if datagrams else SOONEST
+        if len(ways) > 1 and (datagrams or late) and differ(ways[0], ways[1], spread, part):
             self.way = self.core[-1].up  # the other direction is another rule's
             if not datagrams:  # both directions wait where one is late: the later one is struck
-                self.way = max(ways, key=lambda one: middle([one.slow_excess])).up
+                self.way = max(ways, key=lambda one: quantile([one.slow_excess], part)).up
             ways = [one for one in ways if one.up == self.way]
         if not datagrams and never_arrives(outcome, struck, first):
             self.certain = True  # of what a gap holds back, only the gap itself counts as lost
@@ -675,11 +679,12 @@ def pace_of(way: Measured) -> float:
     return float(way.fast_sizes.sum() / max(np.ptp(way.fast_times), 1.0) * 8e6)
 
 
-def differ(one: Measured, other: Measured, spread: float) -> bool:
+def differ(one: Measured, other: Measured, spread: float, part: float) -> bool:
     """Return whether what was sent slowly shows other losses, or other delays, in one direction
-    than in the other one. spread: the deviation of the line's own delay, ns."""
+    than in the other one. spread: the deviation of the line's own delay, ns; part: quantile of the
+    delays that is compared."""
     arrived = min(int(np.isfinite(way.slow_excess).sum()) for way in (one, other))
-    waits = [middle([way.slow_excess]) for way in (one, other)]
+    waits = [quantile([way.slow_excess], part) for way in (one, other)]
     late = arrived >= LEAST_LATE and abs(waits[0] - waits[1]) > 25 * MS + 3 * spread
     gone, count = ([int(way.slow_lost.sum()) for way in (one, other)],
                    [way.slow_lost.size for way in (one, other)])  # fmt: skip
@@ -737,14 +742,18 @@ def trimmed(values: Floats) -> Floats:
 
 def middle(parts: list[Floats]) -> float:
     """Return the median of what is finite, 0 for nothing."""
-    values = np.concatenate([one[np.isfinite(one)] for one in parts])
-    return float(np.median(values)) if len(values) else 0.0
+    return quantile(parts, MIDDLE)
 
 
 def top(parts: list[Floats]) -> float:
     """Return the 90th percentile of what is finite, 0 for nothing."""
+    return quantile(parts, 0.9)
+
+
+def quantile(parts: list[Floats], part: float) -> float:
+    """Return a quantile of what is finite, 0 for nothing."""
     values = np.concatenate([one[np.isfinite(one)] for one in parts])
-    return float(np.quantile(values, 0.9)) if len(values) else 0.0
+    return float(np.quantile(values, part)) if len(values) else 0.0
 
 
 def spread_of(values: list[float]) -> float:
