@@ -59,8 +59,9 @@ WRONG, NOT_STRUCK = 0.01, 0.13
 #: How little the share of one packet of a limited rate differs from that of its neighbours: the sum
 #: of the two parameters of a beta distribution.
 ALIKE = 1.5
-#: Packets before and behind one that show the share of a limit.
-NEAR = 7
+#: Packets before and behind one that show the share of a limit, and octets of the classes of sizes
+#: of which they are.
+NEAR, ALIKE_SIZE = 7, 200
 #: Packets of one direction of a stream whose end is judged, at least, and the chance that it is not
 #: as predicted.
 LEAST_STREAM, UNLIKE = 3, 0.1
@@ -270,7 +271,8 @@ def fits_of_limit(
     usable = usable & ~outcome.streams
     whole = np.zeros(struck.shape)
     unit = outcome.unit
-    keys = [(one.ends, one.up) for one in unit]
+    # a bucket that is nearly empty lets small packets pass, but no large ones
+    keys = [(one.ends, one.up, len(one.payload) // ALIKE_SIZE) for one in unit]
     for key in dict.fromkeys(keys):
         places = [at for at, one in enumerate(keys) if one == key]
         near, many = (nearby(some[:, places]) for some in (limited, struck))

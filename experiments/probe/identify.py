@@ -43,6 +43,7 @@ from midcall.experiments.probe.variants import (
     mechanism,
     of_subject,
     other_ways,
+    without_windows,
 )
 from midcall.testbed.probing.probe import Probe
 from midcall.testbed.probing.strikes import strikes
@@ -126,6 +127,8 @@ class Identifier:
         if self.forged and not self.strikes_streams(found):
             found.act = {}  # what is forged is no datagram: the rule drops
         Measure(self.plays, found, self.watch, found.sought.limit in self.limits).run()
+        if found.act.get("act") in LIMITS and found.sought.limit:
+            take_simplest(found)
         measured = found.act.get("act") in LIMITS
         if measured and is_limited(self.plays, finding):
             found.refute("it limits the rate of packets that a rule found before limits")
@@ -312,3 +315,17 @@ class Identifier:
         order = np.argsort(-weights, kind="stable")[:8]
         shares = {beliefs.hypotheses[at].words: float(weights[at]) for at in order}
         self.plays.result.beliefs.append({"probes": self.plays.prober.probes, "weights": shares})
+
+
+def take_simplest(found: Found) -> None:
+    """Give a rule that limits a rate the match that explains all units best with the numbers
+    measured: packets that the limit spares, as they are small or the first ones, may have looked as
+    if the match spared them."""
+    numbers = ("act", "rate_kbit", "bucket_bytes", "queue_ms")
+    limit = {key: value for key, value in found.act.items() if key in numbers}
+    beliefs = Beliefs(found.beliefs.base, [Effect.of_limit(limit)])
+    beliefs.seen = found.beliefs.seen
+    beliefs.most = [np.full(1, np.inf) for _ in beliefs.seen]
+    beliefs.add(without_windows(found.best))
+    found.best = beliefs.best
+    found.equal = [one for one in found.equal if one != found.best]

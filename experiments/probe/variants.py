@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 
@@ -11,6 +12,9 @@ from midcall.experiments.probe.beliefs import SCOPES, Hypothesis, as_packets, br
 #: What flows share that a rule of a scope condemns together.
 CONDEMNED = {"client": ("near",), "call": ("near",), "server": ("far",), "pair": ("near", "far"),
              "triple": ("near", "far", "far_port")}  # fmt: skip
+
+#: Conditions that bound a number.
+WINDOWS = ("size", "packets", "bytes", "seconds", "entropy")
 
 
 def mechanism(one: Hypothesis) -> tuple[str | None, str, bool]:
@@ -37,6 +41,21 @@ def alike(best: Hypothesis) -> Iterator[Hypothesis]:
             yield best._replace(match=json.dumps(rest, sort_keys=True), scope="flow", media=True)
         if "payload" in best.keys:
             yield best._replace(scope="flow", media=True)
+
+
+def without_windows(best: Hypothesis) -> Iterator[Hypothesis]:
+    """Yield a hypothesis, and it without some of the windows of its match and its allowance, each
+    also with the flow as its scope."""
+    own = [key for key in WINDOWS if key in best.keys]
+    for some in itertools.chain.from_iterable(
+        itertools.combinations(own, count) for count in range(len(own) + 1)
+    ):
+        rest = {key: value for key, value in best.keys.items() if key not in some}
+        if rest and not broken(rest):
+            one = best._replace(match=json.dumps(rest, sort_keys=True))
+            plain = one._replace(after="")
+            yield from dict.fromkeys(each._replace(scope=scope) for each in (one, plain)
+                                     for scope in (best.scope, "flow"))  # fmt: skip
 
 
 def other_ways(best: Hypothesis, up: bool) -> Iterator[Hypothesis]:

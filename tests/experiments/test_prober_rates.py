@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from midcall.captures.packets.numbers import TCP, UDP
+from midcall.experiments.probe import run
 from midcall.experiments.probe.acts import limit_numbers
 from midcall.experiments.probe.atoms import places, windows_with_ends
 from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
@@ -33,6 +34,7 @@ from midcall.experiments.probe.rates import (
 )
 from midcall.experiments.probe.refine import Refiner, until
 from midcall.experiments.probe.tails import Tail
+from midcall.experiments.probe.variants import without_windows
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import Policy
@@ -316,3 +318,29 @@ def test_a_window_that_ends_is_found() -> None:
                        {"protocol": "udp", "packets": "6-"}, unit[:6]).run()  # fmt: skip
     low, high = map(int, found.keys["packets"].split("-"))
     assert (low, high) == (6, 40)
+
+
+def test_windows_of_a_match_are_left_out_one_by_one() -> None:
+    best = hypothesis({"ports": [9078], "size": "163-", "packets": "4-"}, "packet")
+    listed = list(without_windows(best._replace(after='{"packets": 3}')))
+    assert best in listed
+    assert hypothesis({"ports": [9078]}, "flow") in listed
+    assert {len(one.keys) for one in listed} == {1, 2, 3}
+    assert len(set(listed)) == len(listed) == 16
+    assert all(one.rule() is not None for one in listed)
+
+
+@pytest.mark.longest
+@pytest.mark.slow
+def test_small_packets_that_a_nearly_empty_bucket_lets_pass_are_policed_too() -> None:
+    lines = ("0.00 > udp peer:9078/40001 noise 900 x90 0.012\n0.00 > udp peer:9078/40001 noise 90 "
+             "x60 0.018\n0.01 < udp peer:9078/40001 noise 90 x60 0.018\n")  # fmt: skip
+    rule = rule_of({"ports": [9078], "protocol": "udp"}, "police", rate_kbit=300,
+                   bucket_bytes=10_000)  # fmt: skip
+    answer = run.against(Policy((rule,)), probe_of(scene(lines)), "fibre", 5,
+                         Noise(loss=0.02, jitter_ms=8)).answer  # fmt: skip
+    assert answer["act"]["name"] == "police"
+    assert answer["scope"] in ("flow", "triple")
+    assert answer["trigger"]["match"].keys() <= {"ports", "protocol"}
+    rate = answer["act"]["parameters"]["rate_kbit"]
+    assert rate["low"] <= 300 <= rate["high"]
