@@ -46,10 +46,10 @@ def excerpt(
 
 
 def openings(probe: Probe, known: Collection[Ends], most: int = PACKETS) -> list[Probe]:
-    """Return units with the first OF_EACH packets of each flow of a capture that is not known: up
-    to MOST_UNITS, of about `most` packets each. Of the flows, those come first whose kind or name
-    has the fewest flows yet."""
-    flows = {ends: own[:OF_EACH] for ends, own in packets_of_flows(playable(probe)).items()
+    """Return units with the first OF_EACH packets of each flow that is not known of a capture that
+    sockets can send: up to MOST_UNITS, of about `most` packets each. Of the flows, those come first
+    whose kind or name has the fewest flows yet."""
+    flows = {ends: own[:OF_EACH] for ends, own in packets_of_flows(probe).items()
              if ends not in known}  # fmt: skip
     units: list[list[Sent]] = [[]]
     for _, some in ranked(flows.values()):

@@ -29,6 +29,7 @@ from midcall.experiments.probe.excerpts import (
     excerpt,
     first_packets,
     openings,
+    playable,
 )
 from midcall.experiments.probe.expected import Model, unexplained
 from midcall.experiments.probe.fit import affected_of
@@ -105,7 +106,8 @@ class Plays:
 
     def __init__(self, prober: Prober, capture: Probe, result: Result) -> None:
         self.prober, self.result = prober, result
-        self.whole, self.capture = capture, excerpt(capture)
+        self.whole, self.capture = playable(capture), excerpt(capture)
+        self.played = len(self.capture)  # packets of the whole capture that were played
         self.longer = excerpt(capture, LONG_PACKETS, LONG_SECONDS)
         self.passed: dict[tuple[Probe, bool], Passing] = {}
         streams = any(one.ends.proto == TCP for one in self.capture)
@@ -278,12 +280,14 @@ class Plays:
     def more_units(self) -> list[Probe]:
         """Return more of the capture: many packets of each flow, close together, and the first
         packets of flows that have no place in that."""
-        dense = self.dense()
-        return [dense, *openings(self.whole, {*flows_of(dense), *flows_of(self.capture)})]
+        longer, dense = self.dense()
+        others = openings(self.whole, {*flows_of(dense), *flows_of(self.capture)})
+        self.played = len(longer) + sum(map(len, others))
+        return [dense, *others]
 
-    def dense(self) -> Probe:
-        """Return more of the capture with many packets of each flow, or a part of that which the
-        access network carries in about CARRIED."""
+    def dense(self) -> tuple[Probe, Probe]:
+        """Return more of the capture, or a part of that which the access network carries in about
+        CARRIED, and the same with many packets of each flow."""
         for share in SHORTER:
             longer, most = self.longer, int(share * LONG_PACKETS)
             if len(longer) > most:
@@ -291,7 +295,7 @@ class Plays:
             unit = dense_unit(longer, int(share * ADDED))
             if self.prober.least_apart([unit]) <= CARRIED:
                 break
-        return unit
+        return longer, unit
 
     def elsewhere(self, unit: Probe) -> Probe:
         """Return a unit with other far addresses, which stand for any fresh ones."""

@@ -80,6 +80,9 @@ class Search:
         except ProbesSpent as spent:
             self.result.notes.append(str(spent))
         self.result.base = self.plays.base
+        if self.result.unseen is not None:
+            left_out = max(len(self.plays.whole) - self.plays.played, 0)
+            self.result.unseen = self.result.unseen._replace(left_out=left_out)
         self.take_rewrites()
         self.note_equals()
         self.result.verdict = self.verdict()

@@ -38,13 +38,15 @@ class Unseen(NamedTuple):
     """The least effects that would have shown in the median flow and direction.
 
     loss: share of packets beyond the line's own; delay: ns; rate: kbit/s, a limit above it leaves
-    no trace as it has no effect; missed: share of all effects that would not have shown.
+    no trace as it has no effect; missed: share of all effects that would not have shown; left_out:
+    packets of the capture that were not played.
     """
 
     loss: float
     delay: float
     rate: float
     missed: float
+    left_out: int = 0
 
     @property
     def clean(self) -> float:
@@ -54,11 +56,15 @@ class Unseen(NamedTuple):
     @property
     def words(self) -> str:
         """Return it in words."""
+        later = (
+            f"; {self.left_out:,} packets behind the first ones of their flows were not played: a "
+            "rule that begins there would not have shown" if self.left_out else ""
+        )  # fmt: skip
         return (
             f"in the median flow and direction, less than {self.loss:.0%} of additional loss, less "
             f"than {self.delay / MS:.0f} ms of delay, and a limit above {self.rate:.0f} kbit/s "
             "would not have shown; nor would a rule that the capture does not meet, or a delay of "
-            "all traffic, which looks like a longer line"
+            f"all traffic, which looks like a longer line{later}"
         )
 
 

@@ -128,6 +128,7 @@ def test_a_clean_noisy_line_is_clean_as_far_as_the_probes_could_see() -> None:
         assert not answer["blocked"]
         assert answer["rule_toml"] == ""
         assert limits is not None
+        assert limits.left_out == 0
         assert 0.5 < answer["probability"] < 1.0
         assert f"{limits.loss:.0%} of additional loss" in answer["alternatives"][-1]["why"]
 

@@ -9,6 +9,7 @@ import pytest
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.probe import run
+from midcall.experiments.probe.answer import document
 from midcall.experiments.probe.atoms import size_windows
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, Seen, hypothesis
@@ -24,6 +25,7 @@ from midcall.experiments.probe.found import Found, Result
 from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, REORDER, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import Outcome, Prober
+from midcall.experiments.probe.search import Search
 from midcall.experiments.probe.units import marked
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.operator import EMPTY, Policy
@@ -139,6 +141,14 @@ def test_openings_are_the_first_packets_of_the_flows_that_are_not_known() -> Non
         ((ends, n) for ends in flows[20:] for n in range(OF_EACH)), key=str
     )
     assert not openings(probe, flows)
+
+
+def test_an_answer_says_how_many_packets_were_not_played() -> None:
+    whole = tuple(Sent(n * 20 * MS, True, FLOW, bytes([n % 256]) * 60) for n in range(2_000))
+    search = Search(Prober(VirtualSockets(EMPTY, "fibre", 1), "fibre", 1), whole)
+    answer = document(search.run(), search.plays.prober)
+    assert answer["verdict"] == "clean"
+    assert "1,400 packets behind the first ones" in answer["alternatives"][-1]["why"]
 
 
 @pytest.mark.slow
