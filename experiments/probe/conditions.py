@@ -105,18 +105,21 @@ def lists_of_names(unit: Probe, shows: np.ndarray[Any, Any]) -> Iterator[Match]:
     names that are asked for, server names, and server names of one protocol."""
     flows = {one.ends for one, hit in zip(unit, shows, strict=True) if hit > 0.5}
     looked: dict[Ends, int] = dict.fromkeys(flows, 0)
-    names: dict[str, dict[str, None]] = {}
+    names: dict[str, list[str]] = {}  # by protocol
     for at, one in enumerate(unit):
         if one.payload and one.up and looked.get(one.ends, NAMED) < NAMED:
             looked[one.ends] += 1
             reading = read(with_before(unit, at))
             if reading.where and reading.name:
-                for where in dict.fromkeys((reading.where, "dns" * (reading.where == "dns"))):
-                    names.setdefault(where, {})[reading.name] = None
-    for where, listed in names.items():
-        if 1 < len(listed) <= MOST_LISTED:
-            key = "dns" if where == "dns" else "name"
-            yield {key: list(listed)} | ({"name_in": [where]} if where not in ("", "dns") else {})
+                names.setdefault(reading.where, []).append(reading.name)
+    asked = names.pop("dns", [])
+    servers = [name for listed in names.values() for name in listed]
+    lists: list[tuple[str, list[str], Match]] = [("dns", asked, {}), ("name", servers, {})]
+    lists += [("name", listed, {"name_in": [where]}) for where, listed in names.items()]
+    for key, listed, more in lists:
+        different = list(dict.fromkeys(listed))
+        if 1 < len(different) <= MOST_LISTED:
+            yield {key: different} | more
 
 
 def with_allowances(

@@ -66,8 +66,13 @@ def come_behind(plays: Plays, finding: Finding, sought: Effect) -> list[Found]:
         decided = plays.decided_by(found, outcome.unit, False)
         return bool(2 * (shows & decided).sum() > shows.sum())
 
-    return [found for found in plays.result.found
-            if keeps(found) and not (found.take_single_packets() and not keeps(found))]  # fmt: skip
+    behind = []
+    for found in plays.result.found:
+        if keeps(found):
+            found.take_single_packets()
+            if keeps(found):
+                behind.append(found)
+    return behind
 
 
 def of_kind(

@@ -21,7 +21,7 @@ LONG_PACKETS, LONG_SECONDS = 600, 40.0
 #: Of a long capture: packets of each flow, at least, and flows with more of them.
 OF_EACH, BUSIEST = 6, 4
 #: Units with the first packets of further flows, at most.
-MOST_UNITS = 3
+MOST_OPENINGS = 3
 #: Longest pauses that are tried until a capture lasts SECONDS at most, in ns.
 PAUSES = (500 * MS, 300 * MS, 200 * MS, 120 * MS, 60 * MS, 30 * MS)
 #: Between the packet that opens a flow to the subscriber and the next one, in ns.
@@ -47,16 +47,16 @@ def excerpt(
 
 def openings(probe: Probe, known: Collection[Ends], most: int = PACKETS) -> list[Probe]:
     """Return units with the first OF_EACH packets of each flow that is not known of a capture that
-    sockets can send: up to MOST_UNITS, of about `most` packets each. Of the flows, those come first
-    whose kind or name has the fewest flows yet."""
-    flows = {ends: own[:OF_EACH] for ends, own in packets_of_flows(probe).items()
-             if ends not in known}  # fmt: skip
+    sockets can send: up to MOST_OPENINGS, of about `most` packets each. Of the flows, those come
+    first whose kind or name has the fewest flows yet."""
+    flows = [[probe[at] for at in own[:OF_EACH]] for ends, own in places_of_flows(probe).items()
+             if ends not in known]  # fmt: skip
     units: list[list[Sent]] = [[]]
-    for _, some in ranked(flows.values()):
+    for _, some in ranked(flows):
         if len(units[-1]) >= most:
             units.append([])
         units[-1] += some
-    return [shortened(in_order(one), SECONDS, PAUSES) for one in units[:MOST_UNITS] if one]
+    return [shortened(in_order(one), SECONDS, PAUSES) for one in units[:MOST_OPENINGS] if one]
 
 
 def playable(probe: Probe) -> Probe:
@@ -95,10 +95,7 @@ def first_packets(probe: Probe, most: int = PACKETS) -> Probe:
     """Return the first packets of the flows of a capture, `most` in all at most: of the busiest
     flows, and of the others those first whose kind has the fewest flows yet; short ones leave room
     for more."""
-    flows: dict[Ends, list[int]] = {}
-    for at, one in enumerate(probe):
-        if counts(one):
-            flows.setdefault(one.ends, []).append(at)
+    flows = places_of_flows(probe)
     busiest = sorted(flows.values(), key=lambda own: (-len(own), own[0]))
     in_turn = [flows[some[0].ends] for _, some in ranked([probe[at] for at in own]
                                                          for own in busiest)]  # fmt: skip
@@ -117,19 +114,14 @@ def first_packets(probe: Probe, most: int = PACKETS) -> Probe:
     return in_order(probe[at] for at in sorted(taken))
 
 
-def packets_of_flows(probe: Probe) -> dict[Ends, list[Sent]]:
-    """Return the packets of each flow that count."""
-    flows: dict[Ends, list[Sent]] = {}
-    for one in probe:
-        if counts(one):
-            flows.setdefault(one.ends, []).append(one)
+def places_of_flows(probe: Probe) -> dict[Ends, list[int]]:
+    """Return the places of the packets of each flow, but for those of streams without a payload,
+    which kernels send themselves."""
+    flows: dict[Ends, list[int]] = {}
+    for at, one in enumerate(probe):
+        if one.payload or one.ends.proto != TCP:
+            flows.setdefault(one.ends, []).append(at)
     return flows
-
-
-def counts(one: Sent) -> bool:
-    """Return whether a packet counts as one of its flow: kernels send those of streams without a
-    payload themselves."""
-    return bool(one.payload) or one.ends.proto != TCP
 
 
 def around(unit: Probe, effects: Sequence[Finding]) -> list[int]:

@@ -461,8 +461,6 @@ def fit_without_rule(
     if doubtful is not None:
         by_flow = struck_by_another(outcome, base, sought, flow)[doubtful]
         result = min(float(np.maximum(by_flow, 0.0).sum()), ANOTHER)
-        if doubtful.all():
-            return result
     gone, count, other = shown_counts(outcome, base, sought)
     gain = betaln(gone + 1, count - gone + 1)
     gain -= gone * np.log(other) + (count - gone) * np.log(1 - other)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,9 +69,7 @@ class Found:
     notes: list[str] = field(default_factory=list)
     behind: list[Found] = field(default_factory=list)  # rules found before, which come behind it
     classes: Classes | None = None  # of a queue; None where it is not known whether it has several
-    leaves_other: bool = (
-        False  # whether it leaves packets of the other direction to rules behind it
-    )
+    leaves_other: bool = False  # whether rules behind it decide the other direction
     refused: bool = False  # whether forged answers came to attempts to connect alone
 
     def refute(self, note: str) -> None:
@@ -99,21 +97,30 @@ class Found:
         self.best, self.began = changed(self.best), changed(self.began)
         self.equal = [changed(one) for one in self.equal if mechanism(one) == before]
 
-    def take_single_packets(self) -> bool:
+    def take_fitting_mechanism(self, fits: Callable[[], bool], least: float) -> bool:
+        """Give the rule the likeliest other scope or direction with which it fits; returns whether
+        there is one. least: see `other_mechanisms`."""
+        best, began, equal = self.best, self.began, self.equal
+        for other in self.other_mechanisms(least):
+            self.take_mechanism(other)
+            if fits():
+                return True
+            self.best, self.began, self.equal = best, began, equal
+        return False
+
+    def take_single_packets(self) -> None:
         """Make the rule one on single packets of its direction, which leaves the other direction to
-        rules behind it. Returns False where probes distinguish that from the rule."""
+        rules behind it, unless probes distinguish that from the rule."""
         way = self.best.way or self.best.keys.get("direction")
         single = [
             one._replace(match=json.dumps(one.keys | {"direction": way}, sort_keys=True),
                          scope="packet", way=None)
             for one in (self.best, self.began)
         ]  # fmt: skip
-        if way is None or self.best.media or not set(single) & set(self.equal):
-            return False
-        self.equal = [one for one in (self.best, *self.equal) if one != single[0]]
-        self.best, self.began = single
-        self.leaves_other = True
-        return True
+        if way is not None and not self.best.media and set(single) & set(self.equal):
+            self.equal = [one for one in (self.best, *self.equal) if one != single[0]]
+            self.best, self.began = single
+            self.leaves_other = True
 
     @property
     def strikes_any(self) -> bool:

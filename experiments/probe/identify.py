@@ -127,8 +127,7 @@ class Identifier:
         if self.forged and not self.strikes_streams(found):
             found.act = {}  # what is forged is no datagram: the rule drops
         Measure(self.plays, found, self.watch, found.sought.limit in self.limits).run()
-        if found.act.get("act") in LIMITS and found.sought.limit:
-            take_simplest(found)
+        take_simplest(found)
         measured = found.act.get("act") in LIMITS
         if measured and is_limited(self.plays, finding):
             found.refute("it limits the rate of packets that a rule found before limits")
@@ -320,12 +319,15 @@ class Identifier:
 def take_simplest(found: Found) -> None:
     """Give a rule that limits a rate the match that explains all units best with the numbers
     measured: packets that the limit spares, as they are small or the first ones, may have looked as
-    if the match spared them."""
+    if the match spared them. A queue with classes is left as it is: its scope is no flow."""
+    if found.act.get("act") not in ("police", "shape") or not found.sought.limit:
+        return
     numbers = ("act", "rate_kbit", "bucket_bytes", "queue_ms")
     limit = {key: value for key, value in found.act.items() if key in numbers}
     beliefs = Beliefs(found.beliefs.base, [Effect.of_limit(limit)])
-    beliefs.seen = found.beliefs.seen
-    beliefs.most = [np.full(1, np.inf) for _ in beliefs.seen]
+    for seen in found.beliefs.seen:
+        beliefs.observe(seen)
     beliefs.add(without_windows(found.best))
-    found.best = beliefs.best
-    found.equal = [one for one in found.equal if one != found.best]
+    if beliefs.rules:  # with measured numbers, a match may strike nothing of the capture
+        found.best = beliefs.best
+        found.equal = [one for one in found.equal if one != found.best]

@@ -221,14 +221,11 @@ class Plays:
             MORE, units, LONG_COPIES, tight=False, keep_far=[True] * len(units),
             patience=self.patience,
         )  # fmt: skip
-        plain: list[Finding] = []
-        longer: Probe = ()
-        for unit, outcome in zip(units, outcomes, strict=True):
-            seen = [one for one in findings(outcome, self.base) if one.score > LEAST_LATE]
-            if seen and (not plain or seen[0].score > plain[0].score):
-                plain, longer = seen, unit
-        if not plain:
+        shown = [(unit, plain) for unit, outcome in zip(units, outcomes, strict=True) if (plain := [
+            one for one in findings(outcome, self.base) if one.score > LEAST_LATE])]  # fmt: skip
+        if not shown:
             return False
+        longer, plain = max(shown, key=lambda one: one[1][0].score)
         ends, first = plain[0].ends, plain[0].first
         behind = [at for at, one in enumerate(longer) if one.ends == ends and at > first]
         last = max([one.first for one in plain[:AFFECTED]] + behind[:BEHIND])

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 
@@ -163,12 +164,7 @@ class Search:
     def narrow(self, found: Found) -> None:
         """Give a rule that predicts effects which the capture does not show the likeliest scope or
         direction that its probes allow and that predicts none."""
-        best, began, equal = found.best, found.began, found.equal
-        for other in found.other_mechanisms(LEAST_ODDS):
-            found.take_mechanism(other)
-            if not self.predicts_more(found):
-                return
-            found.best, found.began, found.equal = best, began, equal
+        found.take_fitting_mechanism(lambda: not self.predicts_more(found), LEAST_ODDS)
 
     def is_taken(self, found: Found, finding: Finding) -> bool:
         """Return whether a rule is named: the first one if it strikes anything and explains some of
@@ -226,20 +222,18 @@ class Search:
         if not self.result.found:
             return False
         before = self.plays.left_over()
-        for found in self.result.found:
-            best, began, equal = found.best, found.began, found.equal
-            predicted = self.not_shown(found)
-            for other in found.other_mechanisms(LEAST_ODDS):
-                found.take_mechanism(other)
-                after = self.plays.left_over()
-                if (
-                    finding.key not in after
-                    and after < before
-                    and self.not_shown(found) <= predicted
-                ):
-                    return True
-                found.best, found.began, found.equal = best, began, equal
-        return False
+
+        def explains(found: Found, predicted: int) -> bool:
+            after = self.plays.left_over()
+            return (finding.key not in after and after < before
+                    and self.not_shown(found) <= predicted)  # fmt: skip
+
+        return any(
+            found.take_fitting_mechanism(
+                functools.partial(explains, found, self.not_shown(found)), LEAST_ODDS
+            )
+            for found in self.result.found
+        )
 
     def known(self, found: Found) -> Found | None:
         """Return the earlier rule that has the same act on most of what a further rule strikes,

@@ -304,17 +304,18 @@ def changed_packets(one: Sent, points: Sequence[int] = ()) -> Iterator[tuple[str
 def as_large(one: Sent, size: int) -> Sent:
     """Return a message with at least `size` octets if it can have them and stays of its kind: a
     smaller one may differ from a packet in its size alone."""
-    before = read(one)
     for other in range(size, size + 4):  # STUN messages have whole words
         body = fitted(one.payload, other) if len(one.payload) < other <= DATAGRAM else None
         if body is not None:
             longer = one._replace(payload=body)
-            after = read(longer)
-            same = after.kind, after.method, after.name, after.hello
-            return (
-                longer if same == (before.kind, before.method, before.name, before.hello) else one
-            )
+            return longer if message(longer) == message(one) else one
     return one
+
+
+def message(one: Sent) -> tuple[str, int, str, int]:
+    """Return what the payload of a packet is, whatever its size: kind, STUN method, name, hello."""
+    reading = read(one)
+    return reading.kind, reading.method, reading.name, reading.hello
 
 
 def other_names(one: Sent, name: str, where: str) -> Iterator[tuple[str, Sent]]:

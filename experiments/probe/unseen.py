@@ -57,8 +57,8 @@ class Unseen(NamedTuple):
     def words(self) -> str:
         """Return it in words."""
         later = (
-            f"; {self.left_out:,} packets behind the first ones of their flows were not played: a "
-            "rule that begins there would not have shown" if self.left_out else ""
+            f"; {self.left_out:,} packets of the capture were not played, and a rule that begins "
+            "with them would not have shown" if self.left_out else ""
         )  # fmt: skip
         return (
             f"in the median flow and direction, less than {self.loss:.0%} of additional loss, less "

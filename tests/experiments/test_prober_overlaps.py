@@ -18,7 +18,7 @@ from midcall.experiments.probe.code_points import marks_of
 from midcall.experiments.probe.conditions import conditions_around, how_surely
 from midcall.experiments.probe.effects import Finding, findings
 from midcall.experiments.probe.evidence import of_kind
-from midcall.experiments.probe.excerpts import MOST_UNITS, OF_EACH, PACKETS, excerpt, openings
+from midcall.experiments.probe.excerpts import MOST_OPENINGS, OF_EACH, PACKETS, excerpt, openings
 from midcall.experiments.probe.fit import fits_by_share, most_of_flows
 from midcall.experiments.probe.forged import forged_act, of_same_act
 from midcall.experiments.probe.found import Found, Result
@@ -134,7 +134,7 @@ def test_openings_are_the_first_packets_of_the_flows_that_are_not_known() -> Non
     probe = tuple(Sent((n * 100 + number) * MS, True, ends, bytes([n]) * 99)
                   for n in range(9) for number, ends in enumerate(flows))  # fmt: skip
     units = openings(probe, flows[:20])
-    assert len(units) <= MOST_UNITS
+    assert len(units) <= MOST_OPENINGS
     assert max(len(one) for one in units) < PACKETS + OF_EACH
     sent = [(one.ends, one.payload[0]) for unit in units for one in unit]
     assert sorted(sent, key=str) == sorted(
@@ -148,7 +148,7 @@ def test_an_answer_says_how_many_packets_were_not_played() -> None:
     search = Search(Prober(VirtualSockets(EMPTY, "fibre", 1), "fibre", 1), whole)
     answer = document(search.run(), search.plays.prober)
     assert answer["verdict"] == "clean"
-    assert "1,400 packets behind the first ones" in answer["alternatives"][-1]["why"]
+    assert "1,400 packets of the capture were not played" in answer["alternatives"][-1]["why"]
 
 
 @pytest.mark.slow

@@ -13,10 +13,11 @@ from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.probe import answer, run
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis, shared
+from midcall.experiments.probe.conditions import lists_of_names
 from midcall.experiments.probe.effects import SHOWN, Finding, findings
 from midcall.experiments.probe.fit import ANOTHER
 from midcall.experiments.probe.found import Found, Result
-from midcall.experiments.probe.line_oracle import DELAY, DROP, Effect
+from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, Effect
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome, parts_of
 from midcall.experiments.probe.variants import of_subject
 from midcall.experiments.proofs.prober.score import as_well, named_rules, names
@@ -27,6 +28,7 @@ from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size, probe_of
 from midcall.testbed.probing.sockets import play
 from midcall.testbed.probing.strikes import passing
 from midcall.testbed.probing.virtual_line import DATAGRAM, SEGMENT, Noise, VirtualSockets
+from tests.experiments.prober_call import LINE
 
 NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
 FLOW = Ends(UDP, NEAR, 40_000, FAR, 4_000)
@@ -157,3 +159,40 @@ def test_an_allowance_is_tried_with_every_subject_that_may_share_it() -> None:
     found = {(one.scope, one.allowance.get("per")) for one in of_subject(late, own)}
     assert found == {("pair", None), ("flow", "pair"), ("packet", "pair")}
     assert all(one.rule() is not None for one in shared(own))
+
+
+def test_a_page_answers_names_over_http_alone() -> None:
+    beliefs = Beliefs(LINE, [Effect(INJECT, detail="block-page")])
+    over_http = hypothesis({"name": ["a.example", "b.example"], "name_in": ["http"]})
+    beliefs.add([over_http, hypothesis({"name": ["a.example", "b.example"]}),
+                 hypothesis({"ports": [80]})])  # fmt: skip
+    assert beliefs.hypotheses == [over_http]
+    resets = Beliefs(LINE, [Effect(INJECT, detail="reset")])
+    resets.add([over_http, hypothesis({"ports": [80]})])
+    assert len(resets.hypotheses) == 2
+
+
+def test_names_of_one_protocol_are_a_list() -> None:
+    lines = """
+0.0 > tcp peer:80/41000 http a.example
+1.0 > tcp peer:80/41001 http b.example
+2.0 > tcp peer:443/41002 tls-hello c.example
+3.0 > tcp peer:80/41003 http b.example
+4.0 > udp peer:53/41004 question d.example
+"""
+    unit = probe_of(scene(lines))
+    assert list(lists_of_names(unit, np.ones(len(unit)))) == [
+        {"name": ["a.example", "b.example", "c.example"]},
+        {"name": ["a.example", "b.example"], "name_in": ["http"]},
+    ]
+
+
+@pytest.mark.parametrize(("opens", "equal"), [(True, True), (False, False)])
+def test_a_reset_towards_a_server_that_answers_a_syn_is_a_drop(opens: bool, equal: bool) -> None:
+    match = {"ports": [443]} if opens else {"name": ["a.example"]}
+    best = hypothesis({"protocol": "tcp"} | match)
+    core = (Sent(0, True, STREAM, b"" if opens else b"hello"),)
+    finding = Finding(DROP, STREAM, True, 40.0, 1.0, 0)
+    found = Found(best, 0.9, Effect(DROP), Beliefs(LINE, [Effect(DROP)]), core, finding, best)
+    named = [(one["act"], one.get("towards")) for one in answer.equal_acts(found)]
+    assert (("reset", "server") in named) == equal

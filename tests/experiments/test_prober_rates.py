@@ -11,15 +11,16 @@ import pytest
 
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.probe import run
-from midcall.experiments.probe.acts import limit_numbers
+from midcall.experiments.probe.acts import MIDDLE, SOONEST, Measured, differ, limit_numbers
 from midcall.experiments.probe.atoms import places, windows_with_ends
 from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
-from midcall.experiments.probe.beliefs import hypothesis
-from midcall.experiments.probe.effects import joined
-from midcall.experiments.probe.fit import by_stream
-from midcall.experiments.probe.found import Result
+from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis, with_act
+from midcall.experiments.probe.effects import Finding, joined
+from midcall.experiments.probe.fit import by_stream, fits_of_limit, strikes_of_limit
+from midcall.experiments.probe.found import Found, Result
+from midcall.experiments.probe.identify import take_simplest
 from midcall.experiments.probe.lasting import sampled
-from midcall.experiments.probe.line_oracle import DROP, Effect
+from midcall.experiments.probe.line_oracle import DROP, PARTIAL, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
 from midcall.experiments.probe.quotas import quotas
@@ -41,6 +42,7 @@ from midcall.testbed.policy.operator import Policy
 from midcall.testbed.probing.probe import Ends, Probe, Sent, probe_of
 from midcall.testbed.probing.strikes import passing, strikes
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
+from tests.experiments.prober_call import LINE, outcome_of
 
 MS = 1_000_000
 NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
@@ -328,6 +330,50 @@ def test_windows_of_a_match_are_left_out_one_by_one() -> None:
     assert {len(one.keys) for one in listed} == {1, 2, 3}
     assert len(set(listed)) == len(listed) == 16
     assert all(one.rule() is not None for one in listed)
+
+
+def test_the_share_of_a_limit_is_that_of_packets_of_one_size() -> None:
+    """Of small and large packets in turn the large ones are lost, as the limit predicts."""
+    unit = tuple(Sent(n * 10 * MS, True, FLOW, bytes(90 if n % 2 else 900)) for n in range(40))
+    large = np.array([len(one.payload) > 500 for one in unit])
+    outcome = outcome_of(unit, large, 4)
+    rules = np.array([np.ones(40, bool), large])  # on all packets, and on large ones alone
+    effect = Effect.of_limit({"act": "police", "rate_kbit": 300.0, "bucket_bytes": 9000})
+    fits = fits_of_limit(rules, np.array([large, large]), outcome, LINE, effect)
+    assert fits[1] - fits[0] < 0.1 * fits[1]
+
+
+def test_only_windows_that_the_measured_numbers_need_are_kept() -> None:
+    unit = tuple(Sent(n * 10 * MS, True, FLOW, bytes([n]) * 900) for n in range(40))
+    through = passing(unit, "4g", STREAM_PATIENCE)
+    act = {"act": "police", "rate_kbit": 300.0, "bucket_bytes": 9_000}
+    rule = hypothesis({"ports": [4_000]}).rule()
+    assert rule is not None
+    limited = strikes_of_limit(through, with_act([rule], Effect.of_limit(act)), LINE).struck[0]
+    assert 0 < limited.sum() < len(unit)
+    for limit, kept in ((act, False), (act | {"act": "prioritise"}, True)):
+        best = hypothesis({"ports": [4_000], "packets": "3-"}, "packet")
+        sought = Effect.of_limit(limit)
+        finding = Finding(PARTIAL, FLOW, True, 40.0, 0.5, 0)
+        beliefs = Beliefs(LINE, [sought])
+        beliefs.observe(Seen(through, outcome_of(unit, limited, 4)))
+        found = Found(best, 0.9, sought, beliefs, unit[:1], finding, best, act=dict(limit))
+        take_simplest(found)
+        assert (found.best == best) == kept
+        assert found.best in (best, hypothesis({"ports": [4_000]}))
+
+
+def test_packets_of_a_stream_that_are_sent_again_give_its_delay_no_direction() -> None:
+    """Both directions are delayed alike; of one, most packets are also sent again."""
+    delays = 260 * MS + np.arange(20.0) * MS
+    again = np.where(np.arange(20) >= 8, delays + 1_000 * MS, delays)
+    none = np.zeros(20, bool)
+    up, down = (Measured(way, none, none, excess, excess, excess, excess)
+                for way, excess in ((True, delays), (False, again)))  # fmt: skip
+    assert differ(up, down, 5.0 * MS, MIDDLE)
+    assert not differ(up, down, 5.0 * MS, SOONEST)
+    later = down._replace(slow_excess=delays + 200 * MS)
+    assert differ(up, later, 5.0 * MS, SOONEST)
 
 
 @pytest.mark.longest
