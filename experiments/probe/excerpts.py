@@ -17,7 +17,7 @@ from midcall.testbed.probing.sockets import ABORT
 
 #: Packets and seconds of a capture that are played many times, and where these show nothing.
 PACKETS, SECONDS = 200, 8.0
-LONG_PACKETS, LONG_SECONDS = 600, 40.0
+LONG_PACKETS, LONG_SECONDS = 1_800, 40.0
 #: Of a long capture: packets of each flow, at least, and flows with more of them.
 OF_EACH, BUSIEST = 6, 4
 #: Units with the first packets of further flows, at most.
