@@ -130,7 +130,10 @@ def findings(outcome: Outcome, base: Baseline) -> list[Finding]:
             result.append(injected)
     for ends, up, places in listed:
         found = [
-            always_lost(outcome, base, places, penalty),
+            # a stream is stuck as a whole, datagrams are lost each
+            always_lost(
+                outcome, base, places, math.log(max(groups, 2)) if ends.proto == TCP else penalty
+            ),
             sometimes_lost(outcome, base, places, groups),
             partly_lost(outcome, base, places, groups),
             one_partly_lost(outcome, base, places, groups),

@@ -28,8 +28,9 @@ from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
-#: Copies of the capture, and of another unit, that are played under the rules found.
-COPIES, FEW = 16, 8
+#: Copies of the capture, and of another unit, that are played under the rules found; packets of the
+#: capture from which fewer copies do: its flows have as many packets then.
+COPIES, FEW, LONG = 16, 8, 600
 #: Copies of a control that show how much slower the line in virtual time is than the real one.
 CONTROLS = 4
 #: Standard errors by which two shares of a flow and direction differ, and least difference, as a
@@ -80,9 +81,8 @@ class Model:
         if key not in self.known:
             self.prober.jitter, self.prober.usual = self.of.jitter, self.of.usual
             self.prober.fresh_far, self.prober.far_bits = self.of.fresh_far, self.of.far_bits
-            played = self.prober.ask(
-                "", [unit], FEW if tight else COPIES, tight, patience, keep_far=[keep_far]
-            )[0]  # fmt: skip
+            copies = FEW if tight or len(unit) > LONG else COPIES
+            played = self.prober.ask("", [unit], copies, tight, patience, keep_far=[keep_far])[0]
             less = np.array(self.slower)[played.up.astype(int)].astype(np.int64)
             delay = np.where(played.delay >= 0, np.maximum(played.delay - less, 0), played.delay)
             self.known[key] = played._replace(delay=delay)

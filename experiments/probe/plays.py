@@ -182,11 +182,11 @@ class Plays:
             )
         seen = [one for one in seen if one.score > SHOWN]
         if seen:
-            self.other = self.elsewhere(self.capture)
             fresh += self.prober.ask(
                 "the capture to other addresses", [self.capture], COPIES * len(kept), tight=False,
                 patience=self.patience,
             )  # fmt: skip
+            self.other = self.elsewhere(fresh[0].as_sent)
             elsewhere = self.prober.moved(joined(fresh), self.other)
             matching = also_shown(seen, findings(elsewhere, self.base))
             self.prober.fresh_far = bool(matching)
@@ -244,17 +244,19 @@ class Plays:
         from then on.
         """
         fresh, units = self.prober.fresh_far, self.more_units()
-        self.own_units = list(units)
-        to_others = [self.elsewhere(unit) for unit in units] if fresh else []
         kept: list[list[Outcome]] = [[] for _ in units]
-        elsewhere: list[list[Outcome]] = [[] for _ in to_others]
-        for _ in range(MOST_DENSE):
+        elsewhere: list[list[Outcome]] = [[] for _ in units] if fresh else []
+        for number in range(MOST_DENSE):
             some = self.prober.ask(
                 MORE, [*units, *units] if fresh else units, DENSE_COPIES - fresh, tight=False,
                 keep_far=[True] * len(units), patience=self.patience,
             )  # fmt: skip
-            for listed, one in zip((*kept, *elsewhere), some, strict=True):
-                listed.append(one)
+            if not number:  # copies and units are sent in turn, so that their packets move
+                timed = [one.as_sent for one in some]
+                self.own_units = timed[: len(units)]
+                to_others = [self.elsewhere(unit) for unit in timed[len(units) :]]
+            for listed, one, unit in zip((*kept, *elsewhere), some, timed, strict=True):
+                listed.append(one._replace(unit=unit))
             plays = [self.prober.moved(joined(listed), other)
                      for listed, other in zip(elsewhere, to_others, strict=True)]  # fmt: skip
             plays += [joined(listed) for listed in kept]

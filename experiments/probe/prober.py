@@ -9,6 +9,7 @@ does not strike all of them.
 from __future__ import annotations
 
 import bisect
+import functools
 import hashlib
 import random
 from collections import Counter
@@ -42,8 +43,8 @@ PATIENCE, STREAM_PATIENCE = 500 * MS, 2_200 * MS
 HANDSHAKE = 400 * MS
 #: A packet of a stream that comes later than another copy by this, in ns, was sent again.
 RESENT = 150 * MS
-#: Time between two copies, as a multiple of what one takes in the access network.
-ROOMIER = 1.15
+#: Times between two copies that are tried, as multiples of what one takes in the access network.
+ROOMIER = (1.15, 1.4, 1.8, 2.5, 4.0)
 #: Share of the access network's rate that probes use at most, and that streams do: their kernels
 #: send again what comes late.
 SHARE, STREAM_SHARE = 0.7, 0.45
@@ -55,8 +56,8 @@ class ProbesSpent(Exception):
     """The budget of probes, or of what a pair of sockets may send, is spent."""
 
 
-class Outcome(NamedTuple):
-    """What became of one unit, over its copies.
+class OutcomeFields(NamedTuple):
+    """The fields of an Outcome.
 
     delay: int64[copies, packets] in ns, -1 for packets that did not arrive, -2 for packets that
     could not be sent; size: int64[packets], IP octets; up: bool[packets]; events, strange: of each
@@ -82,6 +83,10 @@ class Outcome(NamedTuple):
     points: NDArray[np.int64] | None = None
     planned: NDArray[np.int64] | None = None
     held_up: NDArray[np.float64] | None = None
+
+
+class Outcome(OutcomeFields):
+    """What became of one unit, over its copies; what follows from its fields is computed once."""
 
     def of(self, rows: Sequence[int] | NDArray[np.int64]) -> Outcome:
         """Return some of the copies."""
@@ -121,12 +126,12 @@ class Outcome(NamedTuple):
         return tuple(one._replace(time=int(time))
                      for one, time in zip(self.unit, times, strict=True))  # fmt: skip
 
-    @property
+    @functools.cached_property
     def lost(self) -> NDArray[np.bool_]:
         """Return which packets did not arrive, bool[copies, packets]."""
         return np.asarray(self.delay == -1)
 
-    @property
+    @functools.cached_property
     def streams(self) -> NDArray[np.bool_]:
         """Return which packets are part of a stream, bool[packets]."""
         return np.array([one.ends.proto == TCP for one in self.unit], bool)
@@ -138,13 +143,13 @@ class Outcome(NamedTuple):
         late = self.delay - known.min(axis=0) > least + self.jitter
         return np.asarray((self.delay >= 0) & late)
 
-    @property
+    @functools.cached_property
     def resent(self) -> NDArray[np.bool_]:
         """Return which packets of streams came so late, compared with other copies, that a kernel
         has sent them again."""
         return np.asarray((self._later_than(RESENT) | self.lost) & self.streams)
 
-    @property
+    @functools.cached_property
     def behind(self) -> NDArray[np.bool_]:
         """Return which packets of streams had to wait for an earlier one that was sent again; they
         say nothing about their own loss."""
@@ -160,7 +165,7 @@ class Outcome(NamedTuple):
                 last[one.ends, one.up] = at
         return result
 
-    @property
+    @functools.cached_property
     def cut(self) -> NDArray[np.bool_]:
         """Return which packets of streams come after one that never arrived; they say nothing."""
         result = np.zeros_like(self.lost)
@@ -175,7 +180,7 @@ class Outcome(NamedTuple):
                 last[one.ends, one.up] = at
         return result
 
-    @property
+    @functools.cached_property
     def sent(self) -> NDArray[np.bool_]:
         """Return which packets were sent."""
         return np.asarray(self.delay != -2)
@@ -270,8 +275,10 @@ class Prober:
         """
         if self.probes >= self.most_probes:
             raise ProbesSpent(f"the budget of {self.most_probes} probes is spent")
-        apart = max(apart, int(self.least_apart(units) * (1 if tight else ROOMIER)))
-        timed = units if tight or copies == 1 else self.in_turn(units, apart)
+        apart = max(apart, self.least_apart(units))
+        timed = units
+        if not tight and copies > 1:
+            apart, timed = self.soonest_in_turn(units, copies, apart)
         entries: list[tuple[Sent, int, int, int]] = []
         back: dict[Ends, tuple[int, int, Ends]] = {}
         for number, unit in enumerate(timed):
@@ -368,6 +375,22 @@ class Prober:
             )  # fmt: skip
             longest = max(longest, needed / len(units))
         return int(longest)
+
+    def soonest_in_turn(
+        self, units: Sequence[Probe], copies: int, apart: int
+    ) -> tuple[int, list[Probe]]:  # fmt: skip
+        """Return the time between two copies, at least `apart` ns, with which the copies of units in
+        turn end first, and the units as they are sent then."""
+        listed = [(wider, self.in_turn(units, wider))
+                  for wider in sorted({max(apart, int(more * self.least_apart(units)))
+                                       for more in ROOMIER})]  # fmt: skip
+
+        def end(one: tuple[int, list[Probe]]) -> int:
+            starts = ((copies - 1) * len(units) + np.arange(len(units))) * one[0]
+            return max(int(start) + unit[-1].time
+                       for start, unit in zip(starts, one[1], strict=True) if unit)  # fmt: skip
+
+        return min(listed, key=end)
 
     def in_turn(self, units: Sequence[Probe], apart: int) -> list[Probe]:
         """Return units whose copies, `apart` ns after each other in turn, do not meet in the access

@@ -144,7 +144,7 @@ def test_openings_are_the_first_packets_of_the_flows_that_are_not_known() -> Non
 
 
 def test_an_answer_says_how_many_packets_were_not_played() -> None:
-    whole = tuple(Sent(n * 20 * MS, True, FLOW, bytes([n % 256]) * 60) for n in range(2_000))
+    whole = tuple(Sent(n * 20 * MS, True, FLOW, bytes([n % 256]) * 60) for n in range(3_200))
     search = Search(Prober(VirtualSockets(EMPTY, "fibre", 1), "fibre", 1), whole)
     answer = document(search.run(), search.plays.prober)
     assert answer["verdict"] == "clean"

@@ -109,8 +109,9 @@ def test_a_late_write_behind_one_that_came_in_time_counts_as_lost() -> None:
     outcome = outcome_of(unit, np.zeros(4, bool), 2)
     outcome.delay[0, [0, 2]] += 250 * MS  # both are sent again; the one between them is in time
     assert outcome.behind[0].tolist() == [False, True, False, True]
-    outcome.delay[0, 1] += 120 * MS  # it waits for the first, and the third may wait for it
-    assert outcome.behind[0].tolist() == [False, True, True, True]
+    delay = outcome.delay.copy()
+    delay[0, 1] += 120 * MS  # it waits for the first, and the third may wait for it
+    assert outcome._replace(delay=delay).behind[0].tolist() == [False, True, True, True]
 
 
 @pytest.mark.parametrize("way", ["up", "down"])
