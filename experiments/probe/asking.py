@@ -6,6 +6,7 @@ Several units are asked in one probe. A question whose answers leave doubt is re
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -129,21 +130,35 @@ def edge(good: float, bad: float, ask: Ask, fine: float, whole: bool = True) -> 
 
     ask: answers several values at once. Each round divides what is left by PARALLEL + 1.
     """
-    while abs(bad - good) > fine:
-        steps = [good + (bad - good) * n / (PARALLEL + 1) for n in range(1, PARALLEL + 1)]
-        if whole:
-            steps = [float(round(value)) for value in steps]
-        values = [value for value in dict.fromkeys(steps) if value not in (good, bad)]
-        if not values:
-            break
-        answers = ask(values)
-        last = -1
-        for at, answer in enumerate(answers):
-            if not answer:
-                break
-            last = at
-        if last >= 0:
-            good = values[last]
-        if last + 1 < len(values):
-            bad = values[last + 1]
-    return good, bad
+    return edges([(good, bad)], ask, fine, whole)[0]
+
+
+def edges(
+    between: Sequence[tuple[float, float]], ask: Ask, fine: float, whole: bool = True
+) -> list[tuple[float, float]]:
+    """Return what `edge` does for several searches at once, of which each probe asks values."""
+    result = list(between)
+    while True:
+        rounds = [values_between(good, bad, fine, whole) for good, bad in result]
+        if not any(rounds):
+            return result
+        answers = iter(ask([value for values in rounds for value in values]))
+        for at, values in enumerate(rounds):
+            good, bad = result[at]
+            shown = list(itertools.islice(answers, len(values)))
+            last = shown.index(False) - 1 if False in shown else len(shown) - 1
+            if last >= 0:
+                good = values[last]
+            if last + 1 < len(values):
+                bad = values[last + 1]
+            result[at] = good, bad
+
+
+def values_between(good: float, bad: float, fine: float, whole: bool) -> list[float]:
+    """Return up to PARALLEL values that divide what lies between two, [] where that is `fine`."""
+    if abs(bad - good) <= fine:
+        return []
+    steps = [good + (bad - good) * n / (PARALLEL + 1) for n in range(1, PARALLEL + 1)]
+    if whole:
+        steps = [float(round(value)) for value in steps]
+    return [value for value in dict.fromkeys(steps) if value not in (good, bad)]

@@ -26,6 +26,7 @@ from midcall.experiments.probe.line_oracle import (
     DELAY,
     DOUBLE,
     INJECT,
+    LOSSES,
     MARK,
     PARTIAL,
     REORDER,
@@ -73,6 +74,8 @@ EARLIER = 0.06
 STRAY = 0.001
 #: Cost of another rule that strikes flows of the capture instead, in nats, once for each unit.
 ANOTHER = 15.0
+#: Cost of each packet that such a rule is taken to strike, in nats.
+CHOSEN = 0.7
 #: Grid of shares of packets that something strikes which no rule of the language says.
 STRUCK = (0.01, 0.03, 0.1, 0.3, 0.6, 0.9)
 #: Grid of chances of enforcement below one, and their prior share together.
@@ -84,6 +87,10 @@ SHARES = (0.03, 0.06, 0.1, 0.17, 0.27, 0.4, 0.55, 0.7, 0.85, 0.97)
 def affected_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools, Bools, Floats]:
     """Return which packets show the effect, which of them can be judged (both
     bool[copies, packets]), and how often a packet that is not struck shows it, float64[packets]."""
+    return outcome.once((base, sought), lambda: _affected_of(outcome, base, sought))
+
+
+def _affected_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools, Bools, Floats]:
     losses = base.losses(outcome)
     if sought.kind in (DOUBLE, REORDER):
         flags = outcome.twice if sought.kind == DOUBLE else outcome.overtaken
@@ -480,9 +487,17 @@ def struck_by_another(
     """Return ln P(outcome | another rule strikes any packets) - ln P(outcome | nothing does) of
     each flow, float64[flows].
 
-    The packets that are struck show the effect with one share, which is integrated over SHARES and
-    near-certainty, as is how many are struck over STRUCK. flow: int64[packets], their numbers.
+    The packets that are struck show the effect with one share of SHARES or near-certainty, and are
+    one part of all of STRUCK: those that explain most, as it is one rule. flow: int64[packets],
+    their numbers.
     """
+    return outcome.once(("another", base, sought),
+                        lambda: _struck_by_another(outcome, base, sought, flow))  # fmt: skip
+
+
+def _struck_by_another(
+    outcome: Outcome, base: Baseline, sought: Effect, flow: NDArray[np.int64]
+) -> Floats:
     gone, count, other = shown_counts(outcome, base, sought)
     number = numbered(flow, len(gone))
     bound = len(outcome.delay) * most_of_flows(outcome, base, sought, number)
@@ -491,9 +506,34 @@ def struck_by_another(
         gain = gone * np.log(share / other) + (count - gone) * np.log((1 - share) / (1 - other))
         for part in STRUCK:
             one = np.logaddexp(math.log(part) + gain, math.log(1 - part))
-            totals.append(np.bincount(number, one))
-    by_flow = np.logaddexp.reduce(totals, axis=0) - math.log(len(totals))
-    return np.asarray(np.minimum(by_flow, bound), np.float64)
+            totals.append(np.minimum(np.bincount(number, one), bound))
+    best = max(totals, key=lambda by_flow: float(np.maximum(by_flow, 0.0).sum()))
+    if sought.kind not in LOSSES:
+        return np.asarray(best, np.float64)
+    return np.maximum(best, struck_by_chance(outcome, base, sought, flow))
+
+
+def struck_by_chance(
+    outcome: Outcome, base: Baseline, sought: Effect, flow: NDArray[np.int64]
+) -> Floats:
+    """Return ln P(outcome | another rule strikes all copies of each flow or none, by chance) -
+    ln P(outcome | nothing does), float64[flows]. It strikes the packets that most of the copies
+    show, of which each costs CHOSEN. flow: int64[packets], their numbers."""
+    affected, usable, other = affected_of(outcome, base, sought)
+    weight = np.where(affected, np.log((1 - MISS) / other), np.log(MISS / (1 - other))) * usable
+    result = np.zeros(int(flow.max()) + 1)
+    for number in range(len(result)):
+        own = np.flatnonzero(flow == number)
+        shown = (affected & usable)[:, own]
+        copies = shown.any(axis=1)
+        if not copies.any():
+            continue
+        most = 2 * shown[copies].sum(axis=0) > usable[copies][:, own].sum(axis=0)
+        gain = weight[:, own[most]].sum(axis=1)
+        chance = min(float(copies.mean()), 1 - MISS)
+        whole = np.logaddexp(math.log(chance) + gain, math.log(1 - chance)).sum()
+        result[number] = whole - CHOSEN * int(most.sum())
+    return result
 
 
 def numbered(flow: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,6 +55,9 @@ MOST_UNITS, SCOPE_CHECKS = 24, 4
 IN_VAIN = 4
 #: Probes of the localiser where no rule explains an effect, and its longest window in ns.
 OCTET_PROBES, LONGEST = 150, 6_000_000_000
+#: Windows that count a flow's packets, octets or seconds; by how many nats what was played must
+#: fit a measured begin less than the one before it to contradict it.
+COUNTS, CONTRADICTED = ("packets", "bytes", "seconds"), 10.0
 #: The probability of a rule against something that strikes any packets, at least.
 LEAST_COVERED = 0.4
 
@@ -127,6 +131,7 @@ class Identifier:
         if self.forged and not self.strikes_streams(found):
             found.act = {}  # what is forged is no datagram: the rule drops
         Measure(self.plays, found, self.watch, found.sought.limit in self.limits).run()
+        keep_seen_begin(found)
         take_simplest(found)
         measured = found.act.get("act") in LIMITS
         if measured and is_limited(self.plays, finding):
@@ -202,7 +207,8 @@ class Identifier:
             return None
         if finding.kind == DROP and not self.shows_both_ways(finding):
             way = "up" if finding.up else "down"
-            beliefs.add(one._replace(way=way) for one in variants(parts, False))
+            for media in (False, True):
+                beliefs.add(one._replace(way=way) for one in variants(parts, media))
         beliefs.grow(parts)
         beliefs.add(list(with_allowances(self.plays, parts, main, sought)))
         if finding.kind != INJECT:
@@ -277,11 +283,13 @@ class Identifier:
         """Return the probability of the hypotheses that agree in direction and scope with the
         likeliest one, or with one that no unit distinguishes from it. Against something that
         strikes any packets it is no less than LEAST_COVERED: two rules together look like that.
-        What is left out of the comparison, such as another act or a further rule, is in TRUSTED."""
+        A rule that explains little of the effect is as likely as that part. What is left out of the
+        comparison, such as another act or a further rule, is in TRUSTED."""
         named = {mechanism(beliefs.hypotheses[at]) for at in same}
         agree = np.array([mechanism(one) in named for one in beliefs.hypotheses])
         covered = LEAST_COVERED + (1 - LEAST_COVERED) * beliefs.covered
-        return float(beliefs.weights[agree].sum() * covered * TRUSTED)
+        explained = beliefs.explained if beliefs.explained < LEAST_EXPLAINED else 1.0
+        return float(beliefs.weights[agree].sum() * covered * explained * TRUSTED)
 
     def is_on_path(self, beliefs: Beliefs) -> bool:
         """Return whether packets that a forged answer answers arrive as well."""
@@ -331,3 +339,23 @@ def take_simplest(found: Found) -> None:
     if beliefs.rules:  # with measured numbers, a match may strike nothing of the capture
         found.best = beliefs.best
         found.equal = [one for one in found.equal if one != found.best]
+
+
+def keep_seen_begin(found: Found) -> None:
+    """Give a rule the begin back that it had before its numbers were measured, where what was
+    played before contradicts the measured one: packets that are sent again count, too."""
+    best, began = found.best, found.began
+    keys = [key for key in COUNTS if best.keys.get(key) != began.keys.get(key)]
+    if found.sought.limit or best.media or "one_in" in best.keys or found.act.get("on_s") or (
+        not keys and best.after == began.after
+    ):  # fmt: skip
+        return
+    match = {key: one for key, one in best.keys.items() if key not in keys}
+    match |= {key: began.keys[key] for key in keys if key in began.keys}
+    before = best._replace(match=json.dumps(match, sort_keys=True), after=began.after)
+    fits = [sum(found.beliefs.gain_of(one._replace(lasts=began.lasts), seen)
+                for seen in found.beliefs.seen) for one in (best, before)]  # fmt: skip
+    if fits[0] < fits[1] - CONTRADICTED:
+        found.best = before
+        found.intervals = {key: one for key, one in found.intervals.items()
+                           if key not in keys and not key.startswith("after")}  # fmt: skip

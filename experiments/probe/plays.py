@@ -244,37 +244,52 @@ class Plays:
         from then on.
         """
         fresh, units = self.prober.fresh_far, self.more_units()
-        kept: list[list[Outcome]] = [[] for _ in units]
-        elsewhere: list[list[Outcome]] = [[] for _ in units] if fresh else []
+        # its own addresses may be condemned
+        both = fresh and any(one.best.scope == "server" for one in self.result.found)
+        played: list[list[Outcome]] = [[] for _ in units * (1 + both)]
         for number in range(MOST_DENSE):
             some = self.prober.ask(
-                MORE, [*units, *units] if fresh else units, DENSE_COPIES - fresh, tight=False,
+                MORE, units * (1 + both), DENSE_COPIES - both, tight=False,
                 keep_far=[True] * len(units), patience=self.patience,
             )  # fmt: skip
             if not number:  # copies and units are sent in turn, so that their packets move
                 timed = [one.as_sent for one in some]
                 self.own_units = timed[: len(units)]
-                to_others = [self.elsewhere(unit) for unit in timed[len(units) :]]
-            for listed, one, unit in zip((*kept, *elsewhere), some, timed, strict=True):
+                others = [self.elsewhere(unit) for unit in timed[len(units) :]]
+            for listed, one, unit in zip(played, some, timed, strict=True):
                 listed.append(one._replace(unit=unit))
-            plays = [self.prober.moved(joined(listed), other)
-                     for listed, other in zip(elsewhere, to_others, strict=True)]  # fmt: skip
-            plays += [joined(listed) for listed in kept]
-            for play in plays:
-                rest = self.far_beyond(play, tried)
-                if rest:
-                    self.prober.fresh_far = play.unit in to_others
-                    play = play.part(around(play.unit, rest))
-                    if self.prober.fresh_far:
-                        self.shown = [play]
-                    else:
-                        self.own_units.append(play.unit)
-                        self.shown = [play, *self.shown]
-                    return self.far_beyond(play, tried)
+            plays = [joined(listed) for listed in played]
+            for place, other in enumerate(others, len(units)):
+                plays[place] = self.prober.moved(plays[place], other)
+            for play in (*plays[len(units) :], *plays[: len(units)]):
+                if self.far_beyond(play, tried):
+                    return self.look_into(play, tried, fresh and not both)
             best = (one.score for play in plays for one in self.further(play, tried))
             if max(best, default=0.0) < SUSPICIOUS:
                 break
         return []
+
+    def look_into(self, play: Outcome, tried: Collection[Key], fresh: bool) -> list[Finding]:
+        """Return the sure effects of a play of more of the capture, whose flows rules must explain
+        from then on. fresh: whether it is played to other addresses, too, and those effects are
+        looked for there that come again."""
+        if fresh:
+            again = self.prober.ask(
+                MORE, [play.unit], len(play.delay), tight=False, patience=self.patience
+            )[0]  # fmt: skip
+            other = self.elsewhere(again.as_sent)
+            again = self.prober.moved(again, other)
+            if self.far_beyond(again, tried):
+                play = again
+        rest = self.far_beyond(play, tried)
+        self.prober.fresh_far = play.unit not in self.own_units
+        play = play.part(around(play.unit, rest))
+        if self.prober.fresh_far:
+            self.shown = [play]
+        else:
+            self.own_units.append(play.unit)
+            self.shown = [play, *self.shown]
+        return self.far_beyond(play, tried)
 
     def more_units(self) -> list[Probe]:
         """Return more of the capture: many packets of each flow, close together, and the first

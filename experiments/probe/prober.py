@@ -13,8 +13,8 @@ import functools
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,8 @@ from midcall.testbed.probing.sockets import (
     play,
 )
 from midcall.testbed.probing.virtual_line import DATAGRAM, SEGMENT
+
+T = TypeVar("T")
 
 MS = 1_000_000
 #: How long the programs wait for the last packets, in ns: of datagrams, and of streams, whose
@@ -87,6 +89,13 @@ class OutcomeFields(NamedTuple):
 
 class Outcome(OutcomeFields):
     """What became of one unit, over its copies; what follows from its fields is computed once."""
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Return what follows from it and a key, computed once."""
+        known: dict[Hashable, T] = self.__dict__.setdefault("known", {})
+        if key not in known:
+            known[key] = compute()
+        return known[key]
 
     def of(self, rows: Sequence[int] | NDArray[np.int64]) -> Outcome:
         """Return some of the copies."""
@@ -379,8 +388,8 @@ class Prober:
     def soonest_in_turn(
         self, units: Sequence[Probe], copies: int, apart: int
     ) -> tuple[int, list[Probe]]:  # fmt: skip
-        """Return the time between two copies, at least `apart` ns, with which the copies of units in
-        turn end first, and the units as they are sent then."""
+        """Return the time between two copies with which all of them end first, at least `apart` ns,
+        and the units as they are sent then."""
         listed = [(wider, self.in_turn(units, wider))
                   for wider in sorted({max(apart, int(more * self.least_apart(units)))
                                        for more in ROOMIER})]  # fmt: skip

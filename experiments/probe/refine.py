@@ -21,7 +21,7 @@ from midcall.experiments.localise.mutations import LISTED, flipped_bit, with_end
 from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.localise.payload_conditions import METHOD_WORDS
 from midcall.experiments.localise.payload_hypotheses import roundest
-from midcall.experiments.probe.asking import Question, ask_all, edge
+from midcall.experiments.probe.asking import Question, ask_all, edge, edges
 from midcall.experiments.probe.atoms import places
 from midcall.experiments.probe.beliefs import Hypothesis
 from midcall.experiments.probe.code_points import word_of
@@ -210,9 +210,16 @@ class Refiner:
         def asks(values: Sequence[float]) -> list[bool]:
             return self.ask([self.of_port(int(one)) for one in values], "which ports")
 
-        low, high = asks([1, LAST_PORT])
-        first = 1 if low else int(edge(own, 1, asks, 1)[0])
-        last = LAST_PORT if high else int(edge(own, LAST_PORT, asks, 1)[0])
+        below, above = max(own - 1, 1), min(own + 1, LAST_PORT)
+        tried = (1, LAST_PORT, below, above)
+        hit = dict(zip(tried, asks(tried), strict=True))
+        # mostly a rule lists single ports
+        near = [one if hit[one] else own for one in (below, above)]
+        searched = [(one, one if one == own or hit[end] else end)
+                    for one, end in zip(near, tried, strict=False)]  # fmt: skip
+        found = edges(searched, asks, 1)
+        first, last = (end if hit[end] and one != own else int(value[0])
+                       for one, end, value in zip(near, tried, found, strict=False))  # fmt: skip
         if first == 1 and last == LAST_PORT:
             return []
         others = [port for port in LISTED if not first <= port <= last]
@@ -290,8 +297,9 @@ class Refiner:
         floor = next((size for size in range(1, own + 1) if possible(size)), own)
         most = 1400
         low, high = asks([floor, most]) if floor < own else (True, asks([most])[0])
-        first = 1 if low else int(edge(own, floor, asks, 1)[0])
-        last_size = None if high else int(edge(own, most, asks, 1)[0])
+        below, above = edges([(own, own if low else floor), (own, own if high else most)], asks, 1)
+        first = 1 if low else int(below[0])
+        last_size = None if high else int(above[0])
         self.intervals["size"] = (first, last_size or most)
         if last_size is None:
             return f"{first}-" if first > 1 else ""

@@ -24,7 +24,7 @@ from midcall.experiments.probe.line_oracle import (
 )
 from midcall.experiments.probe.prober import MS, Prober
 from midcall.experiments.probe.units import again, point_after, zeros
-from midcall.testbed.probing.probe import Probe, Sent, in_order
+from midcall.testbed.probing.probe import Probe, Sent, in_order, ip_size
 from midcall.testbed.probing.strikes import Passing, strikes
 
 #: Between a trigger and what follows, in ns.
@@ -37,6 +37,8 @@ STREAM_COUNT, STREAM_APART = 24, 300 * MS
 LATER, MOST_WAIT, FOREVER = 1.15, 60.0, 1 << 40
 #: Forms of packets that need not meet a match, see Tail.
 FORMS = ("noise", "zeros", "tiny", "long")
+#: IP octets of the smallest packets that follow a trigger of a limited rate.
+LEAST_FOLLOWING = 88
 #: Pairs of packets in which an allowance of seconds is used up, at most.
 SLOW = 40
 
@@ -89,7 +91,7 @@ class Tail:
             share = loss + amount * (1 - loss)
             self.count = int(min(max(40 * share / max(amount, 0.02) ** 2 * 0.35, 24), 160))
             self.apart = 3 * MS
-            self.count = max(self.count, over_limit(sought, 88))
+            self.count = max(self.count, over_limit(sought, LEAST_FOLLOWING))
             if core[-1].ends.proto == TCP and not sought.limit:
                 self.count, self.apart = min(self.count, STREAM_COUNT), STREAM_APART
         elif sought.kind in SHARES:
@@ -101,6 +103,9 @@ class Tail:
         self.used = beyond(best, self.apart // MS if not self.wait else FOREVER)
         self.count += self.used
         self.form = "again" if best.scope == "packet" or best.media else self.chosen(core)
+        if sought.limit:  # fewer large packets exceed it
+            after_it = self.carriers(core[-1], 0, 1)
+            self.count = self.used + over_limit(sought, min(map(ip_size, after_it)))
 
     @property
     def repeats(self) -> bool:

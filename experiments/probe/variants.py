@@ -79,7 +79,7 @@ def as_allowance(best: Hypothesis) -> Iterator[Hypothesis]:
         if not low.endswith("-") or best.after:
             continue
         rest = {name: value for name, value in best.keys.items() if name != key}
-        value = float(low[:-1]) - (1 if key == "packets" else 0)
+        value = float(low[:-1]) - (0 if key == "seconds" else 1)
         if rest and value > 0:
             count = {key: value if key == "seconds" else int(value)}
             late = best._replace(match=json.dumps(rest, sort_keys=True), after=json.dumps(count))
