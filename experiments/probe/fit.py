@@ -74,8 +74,6 @@ EARLIER = 0.06
 STRAY = 0.001
 #: Cost of another rule that strikes flows of the capture instead, in nats, once for each unit.
 ANOTHER = 15.0
-#: Cost of each packet that such a rule is taken to strike, in nats.
-CHOSEN = 0.7
 #: Grid of shares of packets that something strikes which no rule of the language says.
 STRUCK = (0.01, 0.03, 0.1, 0.3, 0.6, 0.9)
 #: Grid of chances of enforcement below one, and their prior share together.
@@ -518,7 +516,7 @@ def struck_by_chance(
 ) -> Floats:
     """Return ln P(outcome | another rule strikes all copies of each flow or none, by chance) -
     ln P(outcome | nothing does), float64[flows]. It strikes the packets that most of the copies
-    show, of which each costs CHOSEN. flow: int64[packets], their numbers."""
+    show, from any of the flow's on. flow: int64[packets], their numbers."""
     affected, usable, other = affected_of(outcome, base, sought)
     weight = np.where(affected, np.log((1 - MISS) / other), np.log(MISS / (1 - other))) * usable
     result = np.zeros(int(flow.max()) + 1)
@@ -532,7 +530,7 @@ def struck_by_chance(
         gain = weight[:, own[most]].sum(axis=1)
         chance = min(float(copies.mean()), 1 - MISS)
         whole = np.logaddexp(math.log(chance) + gain, math.log(1 - chance)).sum()
-        result[number] = whole - CHOSEN * int(most.sum())
+        result[number] = whole - math.log(len(own))
     return result
 
 

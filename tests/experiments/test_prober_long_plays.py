@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The prober: plays of many packets, what they cost, and what several rules explain of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from midcall.captures.packets.numbers import TCP, UDP
+from midcall.experiments.probe import identify
+from midcall.experiments.probe.asking import edge, edges
+from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, Seen, hypothesis
+from midcall.experiments.probe.effects import SUSPICIOUS, findings
+from midcall.experiments.probe.fit import fits_by_share
+from midcall.experiments.probe.found import Found, Result
+from midcall.experiments.probe.kinds import effects_behind
+from midcall.experiments.probe.line_oracle import DROP, PARTIAL, Effect
+from midcall.experiments.probe.plays import MORE, Plays
+from midcall.experiments.probe.prober import MS, Outcome, Prober
+from midcall.experiments.probe.refine import Refiner
+from midcall.experiments.probe.search import Search
+from midcall.experiments.probe.tails import Tail
+from midcall.experiments.probe.variants import as_allowance
+from midcall.testbed.policy.operator import EMPTY, Policy
+from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size
+from midcall.testbed.probing.strikes import passing, strikes
+from midcall.testbed.probing.virtual_line import VirtualSockets
+from tests.experiments.prober_call import LINE, call, outcome_of, rule_of
+
+NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
+FLOW = Ends(UDP, NEAR, 40_000, FAR, 4_000)
+
+
+def prober_of(*rules: object, access: str = "fibre") -> Prober:
+    """Return a prober of a line with rules."""
+    policy = Policy(tuple(rules)) if rules else EMPTY  # type: ignore[arg-type]
+    return Prober(VirtualSockets(policy, access, 1), access)
+
+
+# ---- copies in turn
+
+
+def test_two_large_units_in_turn_last_little_longer_than_one() -> None:
+    rng = np.random.default_rng(2)
+    unit = tuple(Sent(int(time) * 300 * MS, bool(rng.random() < 0.3), FLOW,
+                      bytes(1_232 if rng.random() < 0.5 else 40))
+                 for time in np.sort(rng.integers(0, 40, 1_500)))  # fmt: skip
+    prober = prober_of(access="wifi")
+    apart, timed = prober.soonest_in_turn([unit, unit], 3, prober.least_apart([unit, unit]))
+    assert timed[1][-1].time < 1.5 * unit[-1].time
+    for more in (1.15, 1.8, 4.0):
+        wider = int(more * prober.least_apart([unit, unit]))
+        end = 5 * wider + prober.in_turn([unit, unit], wider)[1][-1].time
+        assert 5 * apart + timed[1][-1].time <= end
+    assert all(one.time <= other.time for some in timed for one, other in pairwise(some))
+
+
+def test_more_of_a_capture_is_predicted_with_the_times_at_which_it_was_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plays = Plays(prober_of(access="3g"), call(), Result())
+    plays.look()
+    sent: list[Probe] = []
+    ask = plays.prober.ask
+
+    def spied(question: str, *rest: object, **more: object) -> list[Outcome]:
+        outcomes = ask(question, *rest, **more)  # type: ignore[arg-type]
+        sent.extend(one.as_sent for one in outcomes if question == MORE)
+        return outcomes
+
+    monkeypatch.setattr(plays.prober, "ask", spied)
+    planned = plays.more_units()
+    assert plays.look_closer(()) == []
+    assert plays.own_units == sent[: len(planned)]
+    assert plays.own_units != planned  # copies in turn move packets
+
+
+# ---- streams and copies by chance
+
+
+def streams(count: int, packets: int) -> tuple[Probe, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+    """Return streams of which the first one loses all packets from the third on, and which."""
+    ends = [Ends(TCP, NEAR, 41_000 + at, FAR, 443) for at in range(count)]
+    unit = tuple(Sent((n * count + at) * MS, True, one, b"x" * 90)
+                 for n in range(packets) for at, one in enumerate(ends))  # fmt: skip
+    return unit, np.array([n >= 2 * count and n % count == 0 for n in range(len(unit))])
+
+
+def test_a_stream_that_stops_is_suspicious_however_many_packets_are_played() -> None:
+    line = LINE._replace(stuck=(0.012, 0.012))
+    for packets in (6, 150, 2_000):
+        outcome = outcome_of(*streams(12, packets), copies=3)
+        scores = [one.score for one in findings(outcome, line) if one.kind == DROP]
+        assert max(scores) > SUSPICIOUS
+
+
+def test_a_rule_explains_one_flow_where_another_one_strikes_others_by_chance() -> None:
+    ends = [FLOW._replace(near_port=40_000 + n, far_port=4_000 if n == 0 else 5_000 + n)
+            for n in range(5)]  # fmt: skip
+    unit = tuple(Sent((5 * n + at) * 20 * MS, bool(n % 2), ends[at], bytes([n, at]) * 40)
+                 for n in range(12) for at in range(5))  # fmt: skip
+    outcome = outcome_of(unit, np.zeros(len(unit), bool), 24)
+    rng = np.random.default_rng(5)
+    for at in range(5):
+        own = [place for place, one in enumerate(unit) if one.ends == ends[at]][2:]
+        hit = np.full(24, True) if at == 0 else rng.random(24) < 0.7
+        outcome.delay[np.ix_(hit, own)] = -1
+    narrow, wide = (hypothesis(match | {"packets": "3-"}).rule()
+                    for match in ({"ports": [4_000]}, {"protocol": "udp"}))  # fmt: skip
+    assert narrow is not None
+    assert wide is not None
+    predicted = strikes(passing(unit, "fibre", 0), [narrow, wide])
+    for kind in (DROP, PARTIAL):
+        fits = fits_by_share(predicted, outcome, LINE, Effect(kind), np.full(5, True)).max(axis=1)
+        assert abs(fits[1] - fits[0]) < 15.0  # one rule more, not one for each flow
+
+
+def test_what_follows_from_an_outcome_is_computed_once_for_each_key() -> None:
+    outcome = outcome_of(call(), np.zeros(len(call()), bool), 2)
+    asked: list[int] = []
+    for key in (1, 2, 1):
+        assert outcome.once(key, lambda key=key: asked.append(key) or key) == key  # type: ignore[misc]
+    assert asked == [1, 2]
+    other = outcome._replace(delay=np.full_like(outcome.delay, -1))
+    assert other.lost.all()
+    assert not outcome.lost.any()
+
+
+# ---- numbers
+
+
+@pytest.mark.parametrize(("low", "high"), [(4_000, 4_000), (3_990, 4_000), (4_000, 65_535),
+                                           (1, 4_321), (3_998, 4_003)])  # fmt: skip
+def test_ports_around_the_own_one_are_found_and_a_single_one_with_few_probes(
+    low: int, high: int
+) -> None:
+    core = (Sent(0, True, FLOW, b"trigger" * 9),)
+    prober = prober_of(rule_of({"ports": [f"{low}-{high}"], "protocol": "udp"}, "drop"))
+    best = hypothesis({"ports": [4_000]})
+    tail = Tail(prober, LINE, Effect(DROP), best, Plays(prober, core, Result()).through, core)
+    found = Refiner(tail, best, core).ports(best.keys)
+    assert found == [low if low == high else f"{low}-{high}"]
+    assert prober.probes <= (2 if low == high else 8)
+
+
+@pytest.mark.parametrize("between", [[(50.0, 0.0)], [(50.0, 0.0), (50.0, 100.0)],
+                                     [(7.0, 7.0), (7.0, 900.0), (3.0, 2.0)]])  # fmt: skip
+def test_several_edges_are_what_each_alone_is(between: list[tuple[float, float]]) -> None:
+    rounds: list[int] = []
+
+    def shows(values: Sequence[float]) -> list[bool]:
+        rounds.append(len(values))
+        return [3 <= value < 83 for value in values]
+
+    together = edges(between, shows, 1.0)
+    count = len(rounds)
+    assert together == [edge(*one, shows, 1.0) for one in between]
+    assert count <= len(rounds) - count
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("key", ["packets", "bytes"])
+def test_a_window_without_an_end_strikes_what_an_allowance_does(seed: int, key: str) -> None:
+    rng = np.random.default_rng(seed)
+    unit = tuple(Sent(n * 20 * MS, bool(rng.random() < 0.6), FLOW, bytes(int(size)))
+                 for n, size in enumerate(rng.integers(20, 900, 30)))  # fmt: skip
+    through = passing(unit, "fibre", 0)
+    place = int(rng.integers(3, 20))
+    low = place if key == "packets" else sum(map(ip_size, unit[:place]))
+    window = hypothesis({"protocol": "udp", key: f"{low}-"})
+    late = next(as_allowance(window))
+    assert late.after
+    struck = strikes(through, [window.rule(), late.rule()]).struck  # type: ignore[list-item]
+    assert struck[0].any()
+    assert (struck[0] == struck[1]).all()
+
+
+def test_fewer_large_packets_exceed_a_limited_rate() -> None:
+    act = json.dumps({"act": "shape", "rate_kbit": 121.0, "queue_ms": 620.0})
+    counts = []
+    for size in (60, 1_100):
+        core = (Sent(0, True, FLOW, bytes(size)),)
+        prober = prober_of(rule_of({"ports": [4_000]}, "shape", rate_kbit=121.0, queue_ms=620.0))
+        tail = Tail(prober, LINE, Effect(PARTIAL, 0.02, limit=act),
+                    hypothesis({"ports": [4_000]}, "packet"),
+                    Plays(prober, core, Result()).through, core)  # fmt: skip
+        unit = tail.unit(core)
+        counts.append(len(unit))
+        outcome = prober.ask("", [unit], 2)[0]
+        assert np.ptp(outcome.delay) > 200 * MS  # the queue grows
+    assert counts[1] < counts[0] / 3
+
+
+def found_of(began: dict[str, int], measured: dict[str, int]) -> Found:
+    """Return a stall of a flow whose packets were seen to pass up to the twelfth, with the
+    allowance of a hypothesis and a measured one."""
+    unit = tuple(Sent(n * 20 * MS, True, FLOW, bytes([n]) * 90) for n in range(30))
+    outcome = outcome_of(unit, np.array([n >= 12 for n in range(30)]), 6)
+    beliefs = Beliefs(LINE, [Effect(DROP)])
+    beliefs.observe(Seen(passing(unit, "fibre", 0), outcome, True))
+    one, other = (hypothesis({"protocol": "udp"}, "flow", None, json.dumps(after))
+                  for after in (began, measured))  # fmt: skip
+    beliefs.add([one])
+    finding = findings(outcome, LINE)[0]
+    return Found(other, 0.9, Effect(DROP), beliefs, unit[:13], finding, one,
+                 intervals={"after packets": (19.0, 21.0), "ports": (1, 2)})  # fmt: skip
+
+
+@pytest.mark.parametrize(("measured", "kept"), [(12, True), (20, False)])
+def test_a_measured_begin_that_plays_contradict_is_not_taken(measured: int, kept: bool) -> None:
+    found = found_of({"packets": 12}, {"packets": measured})
+    identify.keep_seen_begin(found)
+    assert found.best.allowance == {"packets": 12}
+    assert ("after packets" in found.intervals) is kept
+    assert "ports" in found.intervals
+
+
+def test_rules_on_media_of_one_direction_are_among_the_first_hypotheses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rule = rule_of({"ports": [3478], "protocol": "udp"}, "drop-media", way="up")
+    search = Search(prober_of(rule), call())
+    search.result.findings = search.plays.look()
+    finding = search.result.findings[0]
+    added: list[Hypothesis] = []
+    add = Beliefs.add
+
+    def spied(beliefs: Beliefs, more: Iterable[Hypothesis]) -> None:
+        some = list(more)
+        added.extend(some)
+        add(beliefs, some)
+
+    monkeypatch.setattr(Beliefs, "add", spied)
+    monkeypatch.setattr(Beliefs, "grow", lambda *_: None)
+    search.identifier.begin(finding, effects_behind(search.plays, finding, {}, True, False))
+    assert {("up", True), ("up", False)} <= {(one.way, one.media) for one in added
+                                             if one.keys == {"ports": [3478]}}  # fmt: skip
