@@ -130,7 +130,8 @@ def with_allowances(
     through = plays.through(outcome.unit, False)
     shows = how_surely(outcome, plays.base, sought)
     unit = outcome.unit
-    wide = [one for one in parts if one.keys() & {"protocol", "direction"}]
+    # of a limit, whose numbers are measured, few matches have one
+    wide = [] if sought.limit else [one for one in parts if one.keys() & {"protocol", "direction"}]
     matches = [*parts, *(joined_ for one in wide for other in parts
                          if (joined_ := combined(one, other)) is not None)]  # fmt: skip
     for plain, hits in met_by(through, matches):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -51,6 +52,10 @@ from midcall.testbed.probing.strikes import strikes
 
 #: Units that are played at most, and those of them that distinguish scopes alone.
 MOST_UNITS, SCOPE_CHECKS = 24, 4
+#: Hypotheses with an allowance that are weighed at first, at most.
+MOST_LATE = 3_000
+#: Likeliest hypotheses whose matches are tried with other allowances.
+LIKELY = 60
 #: Units without news after which no more are played.
 IN_VAIN = 4
 #: Probes of the localiser where no rule explains an effect, and its longest window in ns.
@@ -210,7 +215,8 @@ class Identifier:
             for media in (False, True):
                 beliefs.add(one._replace(way=way) for one in variants(parts, media))
         beliefs.grow(parts)
-        beliefs.add(list(with_allowances(self.plays, parts, main, sought)))
+        late = with_allowances(self.plays, parts, main, sought)
+        beliefs.add(list(itertools.islice(late, MOST_LATE)))
         if finding.kind != INJECT:
             beliefs.add(list(with_ends(self.plays, parts, main, sought)))
         beliefs.add(list(beliefs.changed(12)))
@@ -267,7 +273,9 @@ class Identifier:
             beliefs.observe(Seen(self.plays.sent_through(outcome), rest, others=others))
             seen = [*parts, *sizes_seen(beliefs, self.plays.base, rest)]
             if number % 3 == 2 and beliefs.best.after:
-                late = with_allowances(self.plays, parts, main, sought)
+                likely = {one.match for one in beliefs.top(LIKELY)}
+                late = [one for one in with_allowances(self.plays, parts, main, sought)
+                        if one.match in likely]  # fmt: skip
                 beliefs.add(list(of_subject(late, beliefs.best)))
             beliefs.climb(seen, 1 if number % 3 else 3)
             beliefs.prune()
