@@ -82,6 +82,8 @@ PLAIN = 30.0
 LEAST_FURTHER = 14.0
 #: Score of an effect in more of the capture from which it is looked into.
 LEAST_LATE = 7.0
+#: Part of the losses of a flow and direction from which on an effect is plain.
+PART_OF_LOSSES = {DROP: 0.1, PARTIAL: 0.5}
 #: What plays of more of the capture ask.
 MORE = "more of the capture, many packets of each flow"
 #: How long the end of the capture is waited for, in ns: a third SYN comes 3 s after the first.
@@ -222,7 +224,8 @@ class Plays:
             patience=self.patience,
         )  # fmt: skip
         shown = [(unit, plain) for unit, outcome in zip(units, outcomes, strict=True) if (plain := [
-            one for one in findings(outcome, self.base) if one.score > LEAST_LATE])]  # fmt: skip
+            one._replace(first=plain_from(outcome, one))
+            for one in findings(outcome, self.base) if one.score > LEAST_LATE])]  # fmt: skip
         if not shown:
             return False
         longer, plain = max(shown, key=lambda one: one[1][0].score)
@@ -500,6 +503,16 @@ def opened_first(unit: Probe) -> Probe:
         return unit
     opening = tuple(Sent(0, True, ends, b"") for ends in streams)
     return (*opening, *(one._replace(time=one.time + HANDSHAKE) for one in unit))
+
+
+def plain_from(outcome: Outcome, one: Finding) -> int:
+    """Return the place of the first packet that shows an effect; of losses, as the line itself
+    loses packets before, of the packet by which some part of them has come."""
+    if one.kind not in PART_OF_LOSSES:
+        return one.first
+    own = np.array([sent.ends == one.ends and sent.up == one.up for sent in outcome.unit])
+    lost = np.cumsum(outcome.lost.sum(axis=0) * own)
+    return int(np.searchsorted(lost, PART_OF_LOSSES[one.kind] * lost[-1]))
 
 
 def also_shown(seen: Sequence[Finding], elsewhere: Sequence[Finding]) -> list[Finding]:

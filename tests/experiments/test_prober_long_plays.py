@@ -18,8 +18,8 @@ from midcall.experiments.probe.effects import SUSPICIOUS, findings
 from midcall.experiments.probe.fit import fits_by_share
 from midcall.experiments.probe.found import Found, Result
 from midcall.experiments.probe.kinds import effects_behind
-from midcall.experiments.probe.line_oracle import DROP, PARTIAL, Effect
-from midcall.experiments.probe.plays import MORE, Plays
+from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
+from midcall.experiments.probe.plays import MORE, Plays, plain_from
 from midcall.experiments.probe.prober import MS, Outcome, Prober
 from midcall.experiments.probe.refine import Refiner
 from midcall.experiments.probe.search import Search
@@ -96,6 +96,21 @@ def test_a_stream_that_stops_is_suspicious_however_many_packets_are_played() -> 
         outcome = outcome_of(*streams(12, packets), copies=3)
         scores = [one.score for one in findings(outcome, line) if one.kind == DROP]
         assert max(scores) > SUSPICIOUS
+
+
+def test_an_effect_is_plain_where_many_packets_show_it_and_not_at_a_chance_loss_before() -> None:
+    unit = tuple(Sent(n * 20 * MS, True, FLOW, bytes([n % 256]) * 90) for n in range(600))
+    lost = np.zeros(600, bool)
+    lost[[7, 31]] = True  # the line itself, in all of few copies
+    lost[400:500] = True
+    outcome = outcome_of(unit, lost, 3)
+    found = next(one for one in findings(outcome, LINE) if one.kind == DROP)
+    assert found.first == 7
+    assert 400 <= plain_from(outcome, found) < 420
+    outcome.delay[2, 400:500] = 50 * MS  # some copies arrive
+    share = found._replace(kind=PARTIAL)
+    assert 400 <= plain_from(outcome, share) < 460
+    assert plain_from(outcome, found._replace(kind=DELAY)) == found.first
 
 
 def test_a_rule_explains_one_flow_where_another_one_strikes_others_by_chance() -> None:
