@@ -27,6 +27,7 @@ from midcall.experiments.probe.found import (
     LEAST_EXPLAINED,
     LEAST_OF_FIRST,
     LIMITS,
+    REFUTED,
     TRUSTED,
     Found,
     Result,
@@ -159,7 +160,19 @@ class Search:
                 found = alone
         if found is not None and self.predicts_more(found):
             self.narrow(found)
+            self.take_share(found)
         return found
+
+    def take_share(self, found: Found) -> None:
+        """Take a drop of which the capture shows a share of losses alone for a loss of that share:
+        a stream may never get through one in a probe that is short."""
+        sought = found.sought
+        if sought.kind == PARTIAL and found.rule.act == "drop" and self.predicts_more(found):
+            act, found.act = found.act, rough_act(sought)
+            if self.predicts_more(found):
+                found.act = act
+            else:
+                found.probability *= REFUTED
 
     def narrow(self, found: Found) -> None:
         """Give a rule that predicts effects which the capture does not show the likeliest scope or

@@ -234,6 +234,23 @@ def test_a_measured_begin_that_plays_contradict_is_not_taken(measured: int, kept
     assert "ports" in found.intervals
 
 
+@pytest.mark.parametrize(("kind", "shown", "act"), [
+    (PARTIAL, {"drop"}, "loss"), (PARTIAL, {"drop", "loss"}, "drop"), (DROP, {"drop"}, "drop"),
+    (PARTIAL, set(), "drop"),
+])  # fmt: skip
+def test_a_drop_of_which_the_capture_shows_a_share_is_a_loss(
+    monkeypatch: pytest.MonkeyPatch, kind: str, shown: set[str], act: str
+) -> None:
+    found = found_of({"packets": 12}, {"packets": 12})
+    found.sought = Effect(kind, 0.4)
+    found.best = found.best._replace(after="")
+    search = Search(prober_of(), call())
+    monkeypatch.setattr(search, "predicts_more", lambda one: one.rule.act in shown)
+    search.take_share(found)
+    assert found.rule.act == act
+    assert (found.probability < 0.9) is (act == "loss")
+
+
 def test_rules_on_media_of_one_direction_are_among_the_first_hypotheses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
