@@ -104,7 +104,10 @@ class Identifier:
             return None
         beliefs, parts, main = begun
         core = self.learn(beliefs, parts, main, finding)
-        beliefs.add(list(as_allowance(beliefs.best)))
+        window = beliefs.best
+        beliefs.add(list(as_allowance(window)))
+        if beliefs.best != window:  # its packets are not those that a window needs before it
+            core = core_of(self.plays, beliefs.best, main.unit, finding, self.forged)
         sought = beliefs.sought
         if sought.kind in SHARES:
             sought = sought._replace(amount=share_of(beliefs, self.plays.base))
