@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from midcall.captures.packets.numbers import TCP
-from midcall.experiments.probe.beliefs import Hypothesis
+from midcall.experiments.probe.beliefs import COUNTS, Hypothesis
 from midcall.experiments.probe.found import FURTHER, Found, Result, order_of
 from midcall.experiments.probe.prober import Prober
 from midcall.testbed.policy.language import INJECTED, Rule
@@ -165,11 +165,11 @@ def parameters(found: Found) -> Document:
 def begin(found: Found, rule: Rule) -> Document:
     """Return when the act begins: after an allowance, in a window of the flow, or at once."""
     if rule.after is not None:
-        for key in ("packets", "bytes", "seconds", "flows"):
+        for key in (*COUNTS, "flows"):
             if value := getattr(rule.after, key):
                 return {"unit": key, "value": value, "since": "the first matching packet",
                         **interval(found, f"after {key}")}  # fmt: skip
-    for key in ("packets", "bytes", "seconds"):
+    for key in COUNTS:
         word = getattr(rule.match, key)
         if word is not None:
             low = str(word).split("-")[0] or "0"

@@ -60,8 +60,10 @@ COST = {"key": 1.2, "number": 2.0, "way": 1.5, "after": 3.0, "scope": 1.0, "medi
 LONGER = (0.9, 0.97, 1.03, 1.1)
 #: By how much a hypothesis must be able to come near the best one to be kept, in nats.
 MARGIN = 40.0
-#: Conditions that say a number: each has many values, so each costs more.
-NUMBERED = {"size", "packets", "bytes", "seconds", "entropy"}
+#: Conditions that count what a flow has sent, and all that bound a number: each has many values, so
+#: each costs more.
+COUNTS = ("packets", "bytes", "seconds")
+WINDOWS = ("size", *COUNTS, "entropy")
 
 
 class Hypothesis(NamedTuple):
@@ -125,7 +127,7 @@ class Hypothesis(NamedTuple):
     def prior(self) -> float:
         """Return the logarithm of its prior probability, up to a constant."""
         keys = self.keys
-        cost = COST["key"] * len(keys) + COST["number"] * len(NUMBERED & keys.keys())
+        cost = COST["key"] * len(keys) + COST["number"] * len(keys.keys() & WINDOWS)
         cost += COST["way"] if self.way else 0.0
         cost += COST["after"] if self.after else 0.0
         cost += COST["key"] if "direction" in self.allowance else 0.0

@@ -10,7 +10,7 @@ import numpy as np
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.localise.messages import noise
 from midcall.experiments.localise.run import shorten_gaps
-from midcall.experiments.probe.beliefs import Hypothesis
+from midcall.experiments.probe.beliefs import COUNTS, Hypothesis
 from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.excerpts import OPENED
 from midcall.experiments.probe.plays import Plays, place_of
@@ -50,7 +50,7 @@ def core_of(plays: Plays, best: Hypothesis, unit: Probe, finding: Finding, forge
             break
     at = int(hits[0]) if len(hits) else 0
     one = unit[at]
-    needs = {"packets", "bytes", "seconds", "app", "role"} & keys.keys()
+    needs = keys.keys() & {*COUNTS, "app", "role"}
     own = in_order(other for other in unit[: at + 1] if other.ends == one.ends)
     if needs:
         return own if "seconds" in keys else in_turns(shorten_gaps(own))

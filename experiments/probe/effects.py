@@ -122,18 +122,16 @@ def findings(outcome: Outcome, base: Baseline) -> list[Finding]:
     unit = outcome.unit
     listed = groups_of(outcome)
     groups = len(listed)
-    penalty = math.log(max(len(unit), 2))
     waits = waits_of(outcome, base)
     for ends in flows_of(unit):
         injected = injection(outcome, ends)
         if injected is not None:
             result.append(injected)
     for ends, up, places in listed:
+        # a stream is stuck as a whole, each datagram is lost by itself
+        choices = groups if ends.proto == TCP else len(unit)
         found = [
-            # a stream is stuck as a whole, datagrams are lost each
-            always_lost(
-                outcome, base, places, math.log(max(groups, 2)) if ends.proto == TCP else penalty
-            ),
+            always_lost(outcome, base, places, math.log(max(choices, 2))),
             sometimes_lost(outcome, base, places, groups),
             partly_lost(outcome, base, places, groups),
             one_partly_lost(outcome, base, places, groups),

@@ -33,7 +33,7 @@ from midcall.experiments.probe.line_oracle import (
     Effect,
 )
 from midcall.experiments.probe.line_oracle import SHARES as EFFECTS_WITH_SHARE
-from midcall.experiments.probe.prober import MS, Outcome
+from midcall.experiments.probe.prober import MS, Outcome, once
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Ends, Probe, flow_numbers, flows_of
 from midcall.testbed.probing.strikes import Passing, Strikes, strikes
@@ -82,13 +82,10 @@ CHANCES, BY_CHANCE = (0.8, 0.65, 0.5, 0.35, 0.2), 0.15
 SHARES = (0.03, 0.06, 0.1, 0.17, 0.27, 0.4, 0.55, 0.7, 0.85, 0.97)
 
 
+@once
 def affected_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools, Bools, Floats]:
     """Return which packets show the effect, which of them can be judged (both
     bool[copies, packets]), and how often a packet that is not struck shows it, float64[packets]."""
-    return outcome.once((base, sought), lambda: _affected_of(outcome, base, sought))
-
-
-def _affected_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools, Bools, Floats]:
     losses = base.losses(outcome)
     if sought.kind in (DOUBLE, REORDER):
         flags = outcome.twice if sought.kind == DOUBLE else outcome.overtaken
@@ -195,7 +192,10 @@ def events_of(outcome: Outcome) -> Bools:
 
 def judged(usable: Bools, outcome: Outcome, sought: Effect) -> Bools:
     """Return which packets' losses can be judged: of forged answers only those of datagrams, and
-    none where the original packets pass."""
+    none where the original packets pass; of a limit only those of datagrams, as writes at several
+    paces have shown that of a stream."""
+    if sought.limit:
+        return usable & ~outcome.streams
     if sought.kind != INJECT:
         return usable
     return np.zeros_like(usable) if sought.on_path else usable & ~outcome.streams
@@ -230,7 +230,7 @@ def fits_by_share(
     totals = []
     spare = np.full(len(own), -np.inf)
     if doubtful is not None:
-        spare = np.where(doubtful, struck_by_another(outcome, base, sought, flow), -np.inf)
+        spare = np.where(doubtful, struck_by_another(outcome, base, sought), -np.inf)
     shares = SHARES if sought.kind in BY_ITSELF else (1 - MISS,)
     quality = 1.0 - max(base.loss) - 0.02
     for share in shares:
@@ -395,8 +395,6 @@ def shown_counts(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Floa
     effect, of how many, and how often one does that is not struck."""
     affected, usable, other = affected_of(outcome, base, sought)
     usable = judged(usable, outcome, sought)
-    if sought.limit:  # writes at several paces have shown the limit of a stream
-        usable = usable & ~outcome.streams
     gone, count = (affected & usable).sum(axis=0), usable.sum(axis=0)
     if sought.kind == INJECT:
         seen = events_of(outcome)
@@ -464,7 +462,7 @@ def fit_without_rule(
     flow = flow_numbers(outcome.unit)
     result = 0.0
     if doubtful is not None:
-        by_flow = struck_by_another(outcome, base, sought, flow)[doubtful]
+        by_flow = struck_by_another(outcome, base, sought)[doubtful]
         result = min(float(np.maximum(by_flow, 0.0).sum()), ANOTHER)
     gone, count, other = shown_counts(outcome, base, sought)
     gain = betaln(gone + 1, count - gone + 1)
@@ -479,23 +477,16 @@ def fit_without_rule(
     return result + float(np.logaddexp.reduce(totals)) - math.log(len(STRUCK))
 
 
-def struck_by_another(
-    outcome: Outcome, base: Baseline, sought: Effect, flow: NDArray[np.int64]
-) -> Floats:
+@once
+def struck_by_another(outcome: Outcome, base: Baseline, sought: Effect) -> Floats:
     """Return ln P(outcome | another rule strikes any packets) - ln P(outcome | nothing does) of
     each flow, float64[flows].
 
     The packets that are struck show the effect with one share of SHARES or near-certainty, and are
-    one part of all of STRUCK: those that explain most, as it is one rule. flow: int64[packets],
-    their numbers.
+    one part of all of STRUCK: those that explain most, as it is one rule. Of losses, it may also
+    strike all copies of a flow or none, by chance.
     """
-    return outcome.once(("another", base, sought),
-                        lambda: _struck_by_another(outcome, base, sought, flow))  # fmt: skip
-
-
-def _struck_by_another(
-    outcome: Outcome, base: Baseline, sought: Effect, flow: NDArray[np.int64]
-) -> Floats:
+    flow = flow_numbers(outcome.unit)
     gone, count, other = shown_counts(outcome, base, sought)
     number = numbered(flow, len(gone))
     bound = len(outcome.delay) * most_of_flows(outcome, base, sought, number)
@@ -508,16 +499,15 @@ def _struck_by_another(
     best = max(totals, key=lambda by_flow: float(np.maximum(by_flow, 0.0).sum()))
     if sought.kind not in LOSSES:
         return np.asarray(best, np.float64)
-    return np.maximum(best, struck_by_chance(outcome, base, sought, flow))
+    return np.maximum(best, struck_by_chance(outcome, base, sought))
 
 
-def struck_by_chance(
-    outcome: Outcome, base: Baseline, sought: Effect, flow: NDArray[np.int64]
-) -> Floats:
+def struck_by_chance(outcome: Outcome, base: Baseline, sought: Effect) -> Floats:
     """Return ln P(outcome | another rule strikes all copies of each flow or none, by chance) -
     ln P(outcome | nothing does), float64[flows]. It strikes the packets that most of the copies
-    show, from any of the flow's on. flow: int64[packets], their numbers."""
+    show, from any of the flow's on."""
     affected, usable, other = affected_of(outcome, base, sought)
+    usable, flow = judged(usable, outcome, sought), flow_numbers(outcome.unit)
     weight = np.where(affected, np.log((1 - MISS) / other), np.log(MISS / (1 - other))) * usable
     result = np.zeros(int(flow.max()) + 1)
     for number in range(len(result)):

@@ -14,7 +14,7 @@ from midcall.experiments.localise import search as localiser
 from midcall.experiments.localise.oracle_session import BudgetSpent, OracleSession
 from midcall.experiments.localise.run import shorten_gaps
 from midcall.experiments.probe.atoms import Match
-from midcall.experiments.probe.beliefs import Beliefs, Seen, variants
+from midcall.experiments.probe.beliefs import COUNTS, Beliefs, Seen, variants
 from midcall.experiments.probe.choice import Choice
 from midcall.experiments.probe.conditions import (
     conditions_around,
@@ -60,9 +60,9 @@ LIKELY = 60
 IN_VAIN = 4
 #: Probes of the localiser where no rule explains an effect, and its longest window in ns.
 OCTET_PROBES, LONGEST = 150, 6_000_000_000
-#: Windows that count a flow's packets, octets or seconds; by how many nats what was played must
-#: fit a measured begin less than the one before it to contradict it.
-COUNTS, CONTRADICTED = ("packets", "bytes", "seconds"), 10.0
+#: By how many nats what was played must fit a measured begin less than the one before it to
+#: contradict it.
+CONTRADICTED = 10.0
 #: The probability of a rule against something that strikes any packets, at least.
 LEAST_COVERED = 0.4
 
@@ -104,38 +104,8 @@ class Identifier:
             return None
         beliefs, parts, main = begun
         core = self.learn(beliefs, parts, main, finding)
-        window = beliefs.best
-        beliefs.add(list(as_allowance(window)))
-        if beliefs.best != window:  # its packets are not those that a window needs before it
-            core = core_of(self.plays, beliefs.best, main.unit, finding, self.forged)
-        sought = beliefs.sought
-        if sought.kind in SHARES:
-            sought = sought._replace(amount=share_of(beliefs, self.plays.base))
-        oracle = LineOracle(self.plays.prober, self.plays.base, sought)
-        octets: list[str] = []
-        notes: list[str] = []
-        first = not self.plays.result.found
-        if first and beliefs.explained < LEAST_EXPLAINED and sought.kind not in SHARES:
-            octets, notes = self.localised(oracle, beliefs, parts, main)
-        if self.forged and self.is_on_path(beliefs):
-            act["path"] = "on"
-        beliefs.add(list(alike(beliefs.best)))
-        if not first:
-            beliefs.add(list(other_ways(beliefs.best, finding.up)))
-        weights = beliefs.weights * beliefs.covered
-        order = np.argsort(-weights, kind="stable")
-        same = Choice(self.plays, beliefs, core, main.unit, sought).equals(finding.up)
-        if weights.sum() < 0.5:
-            notes.append("no rule of the policy language explains this effect")
-        found = Found(
-            beliefs.best, self.of_mechanism(beliefs, same), sought, beliefs, core,
-            finding, beliefs.best,
-            [(beliefs.hypotheses[at], float(weights[at])) for at in order[:12]],
-            [beliefs.hypotheses[at] for at in same[1:]],
-            beliefs.explained, act, octets=octets, notes=notes,
-            refused=self.forged and all(refused(seen.outcome) for seen in beliefs.seen),
-            behind=list(self.plays.behind),
-        )  # fmt: skip
+        found = self.likeliest(beliefs, parts, main, core, finding)
+        found.act = act | found.act
         if self.forged and not self.strikes_streams(found):
             found.act = {}  # what is forged is no datagram: the rule drops
         Measure(self.plays, found, self.watch, found.sought.limit in self.limits).run()
@@ -144,7 +114,7 @@ class Identifier:
         measured = found.act.get("act") in LIMITS
         if measured and is_limited(self.plays, finding):
             found.refute("it limits the rate of packets that a rule found before limits")
-        if may_limit and sought.limit and not (measured and not found.notes):
+        if may_limit and found.sought.limit and not (measured and not found.notes):
             other = self.identify(finding, False, apart)
             explains = other is not None and other.explained > LEAST_EXPLAINED and not other.notes
             if explains or not measured:
@@ -153,6 +123,39 @@ class Identifier:
             found
         )
         return found
+
+    def likeliest(
+        self, beliefs: Beliefs, parts: Sequence[Match], main: Outcome, core: Probe, finding: Finding
+    ) -> Found:  # fmt: skip
+        """Return the likeliest rule, with what no unit distinguishes from it, before its numbers
+        are measured. main, core: the play of which it is made, and the packets of its trigger."""
+        sought = beliefs.sought
+        if sought.kind in SHARES:
+            sought = sought._replace(amount=share_of(beliefs, self.plays.base))
+        octets: list[str] = []
+        notes: list[str] = []
+        first = not self.plays.result.found
+        if first and beliefs.explained < LEAST_EXPLAINED and sought.kind not in SHARES:
+            oracle = LineOracle(self.plays.prober, self.plays.base, sought)
+            octets, notes = self.localised(oracle, beliefs, parts, main)
+        act = {"path": "on"} if self.forged and self.is_on_path(beliefs) else {}
+        beliefs.add(list(alike(beliefs.best)))
+        if not first:
+            beliefs.add(list(other_ways(beliefs.best, finding.up)))
+        weights = beliefs.weights * beliefs.covered
+        order = np.argsort(-weights, kind="stable")
+        same = Choice(self.plays, beliefs, core, main.unit, sought).equals(finding.up)
+        if weights.sum() < 0.5:
+            notes.append("no rule of the policy language explains this effect")
+        return Found(
+            beliefs.best, self.of_mechanism(beliefs, same), sought, beliefs, core,
+            finding, beliefs.best,
+            [(beliefs.hypotheses[at], float(weights[at])) for at in order[:12]],
+            [beliefs.hypotheses[at] for at in same[1:]],
+            beliefs.explained, act, octets=octets, notes=notes,
+            refused=self.forged and all(refused(seen.outcome) for seen in beliefs.seen),
+            behind=list(self.plays.behind),
+        )  # fmt: skip
 
     def is_still_best(self, found: Found) -> bool:
         """Return whether a rule explains best what the others leave over."""
@@ -288,7 +291,8 @@ class Identifier:
             taught = [*taught[-IN_VAIN:], state]
             in_vain = len(set(taught)) == 1 and len(taught) > IN_VAIN
             core = core_of(self.plays, beliefs.best, unit, finding, self.forged)
-        return core
+        beliefs.add(list(as_allowance(beliefs.best)))
+        return core_of(self.plays, beliefs.best, unit, finding, self.forged)
 
     def of_mechanism(self, beliefs: Beliefs, same: Sequence[int]) -> float:
         """Return the probability of the hypotheses that agree in direction and scope with the

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midcall.experiments.probe.acts import Acts, Number, share_interval
-from midcall.experiments.probe.beliefs import Hypothesis, Seen
+from midcall.experiments.probe.beliefs import COUNTS, Hypothesis, Seen
 from midcall.experiments.probe.found import LIMITS, RARELY, Found, rough_act
 from midcall.experiments.probe.lasting import chance_of, inspected, lasting, with_seen_end
 from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, MARK, PARTIAL, SHARES, Effect
@@ -186,7 +186,7 @@ class Measure:
         if found.sought.kind not in (DROP, PARTIAL) or found.best.scope == "packet":
             return False
         keys = {key: value for key, value in found.best.keys.items()
-                if key not in ("packets", "bytes", "seconds")}  # fmt: skip
+                if key not in COUNTS}  # fmt: skip
         if not keys or found.best.after or found.sought.limit:
             return False
         best = found.best._replace(match=json.dumps(keys, sort_keys=True))

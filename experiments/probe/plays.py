@@ -250,12 +250,13 @@ class Plays:
         # its own addresses may be condemned
         both = fresh and any(one.best.scope == "server" for one in self.result.found)
         played: list[list[Outcome]] = [[] for _ in units * (1 + both)]
-        for number in range(MOST_DENSE):
+        timed: list[Probe] = []
+        for _ in range(MOST_DENSE):
             some = self.prober.ask(
                 MORE, units * (1 + both), DENSE_COPIES - both, tight=False,
                 keep_far=[True] * len(units), patience=self.patience,
             )  # fmt: skip
-            if not number:  # copies and units are sent in turn, so that their packets move
+            if not timed:  # copies and units are sent in turn, so that their packets move
                 timed = [one.as_sent for one in some]
                 self.own_units = timed[: len(units)]
                 others = [self.elsewhere(unit) for unit in timed[len(units) :]]
@@ -280,8 +281,7 @@ class Plays:
             again = self.prober.ask(
                 MORE, [play.unit], len(play.delay), tight=False, patience=self.patience
             )[0]  # fmt: skip
-            other = self.elsewhere(again.as_sent)
-            again = self.prober.moved(again, other)
+            again = self.prober.moved(again, self.elsewhere(again.as_sent))
             if self.far_beyond(again, tried):
                 play = again
         rest = self.far_beyond(play, tried)

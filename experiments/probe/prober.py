@@ -14,7 +14,7 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from midcall.testbed.probing.sockets import (
 )
 from midcall.testbed.probing.virtual_line import DATAGRAM, SEGMENT
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 MS = 1_000_000
@@ -89,13 +90,6 @@ class OutcomeFields(NamedTuple):
 
 class Outcome(OutcomeFields):
     """What became of one unit, over its copies; what follows from its fields is computed once."""
-
-    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """Return what follows from it and a key, computed once."""
-        known: dict[Hashable, T] = self.__dict__.setdefault("known", {})
-        if key not in known:
-            known[key] = compute()
-        return known[key]
 
     def of(self, rows: Sequence[int] | NDArray[np.int64]) -> Outcome:
         """Return some of the copies."""
@@ -193,6 +187,21 @@ class Outcome(OutcomeFields):
     def sent(self) -> NDArray[np.bool_]:
         """Return which packets were sent."""
         return np.asarray(self.delay != -2)
+
+
+def once(compute: Callable[Concatenate[Outcome, P], T]) -> Callable[Concatenate[Outcome, P], T]:
+    """Return a function of an outcome that computes once what it returns of it, for each value of
+    its other arguments. The result is not to be changed."""
+
+    @functools.wraps(compute)
+    def computed(outcome: Outcome, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        known: dict[Hashable, T] = outcome.__dict__.setdefault("known", {})
+        key = compute, args, *kwargs.items()
+        if key not in known:
+            known[key] = compute(outcome, *args, **kwargs)
+        return known[key]
+
+    return computed
 
 
 class Asked(NamedTuple):
@@ -390,9 +399,9 @@ class Prober:
     ) -> tuple[int, list[Probe]]:  # fmt: skip
         """Return the time between two copies with which all of them end first, at least `apart` ns,
         and the units as they are sent then."""
-        listed = [(wider, self.in_turn(units, wider))
-                  for wider in sorted({max(apart, int(more * self.least_apart(units)))
-                                       for more in ROOMIER})]  # fmt: skip
+        least = self.least_apart(units)
+        spacings = sorted({max(apart, int(more * least)) for more in ROOMIER})
+        listed = [(wider, self.in_turn(units, wider)) for wider in spacings]
 
         def end(one: tuple[int, list[Probe]]) -> int:
             starts = ((copies - 1) * len(units) + np.arange(len(units))) * one[0]

@@ -23,7 +23,7 @@ from midcall.experiments.localise.payload_conditions import METHOD_WORDS
 from midcall.experiments.localise.payload_hypotheses import roundest
 from midcall.experiments.probe.asking import Question, ask_all, edge, edges
 from midcall.experiments.probe.atoms import places
-from midcall.experiments.probe.beliefs import Hypothesis
+from midcall.experiments.probe.beliefs import COUNTS, Hypothesis
 from midcall.experiments.probe.code_points import word_of
 from midcall.experiments.probe.found import NEARLY_ALL
 from midcall.experiments.probe.line_oracle import (
@@ -210,16 +210,12 @@ class Refiner:
         def asks(values: Sequence[float]) -> list[bool]:
             return self.ask([self.of_port(int(one)) for one in values], "which ports")
 
-        below, above = max(own - 1, 1), min(own + 1, LAST_PORT)
-        tried = (1, LAST_PORT, below, above)
-        hit = dict(zip(tried, asks(tried), strict=True))
-        # mostly a rule lists single ports
-        near = [one if hit[one] else own for one in (below, above)]
-        searched = [(one, one if one == own or hit[end] else end)
-                    for one, end in zip(near, tried, strict=False)]  # fmt: skip
-        found = edges(searched, asks, 1)
-        first, last = (end if hit[end] and one != own else int(value[0])
-                       for one, end, value in zip(near, tried, found, strict=False))  # fmt: skip
+        low, high, below, above = asks([1, LAST_PORT, max(own - 1, 1), min(own + 1, LAST_PORT)])
+        # mostly a rule lists single ports: further ones are asked where the next one is struck
+        ends = edges([(own, 1 if below and not low else own),
+                      (own, LAST_PORT if above and not high else own)], asks, 1)  # fmt: skip
+        first = 1 if below and low else int(ends[0][0])
+        last = LAST_PORT if above and high else int(ends[1][0])
         if first == 1 and last == LAST_PORT:
             return []
         others = [port for port in LISTED if not first <= port <= last]
@@ -395,7 +391,7 @@ class Refiner:
     def which_count(self, keys: dict[str, Any]) -> dict[str, Any]:
         """Return a match whose window is of the count that decides: of a capture's packets, octets
         and seconds all grow together."""
-        windows = [key for key in ("packets", "bytes", "seconds")
+        windows = [key for key in COUNTS
                    if str(keys.get(key, "")).endswith("-")]  # fmt: skip
         if len(windows) != 1 or not self.last_shows:
             return keys

@@ -37,8 +37,6 @@ STREAM_COUNT, STREAM_APART = 24, 300 * MS
 LATER, MOST_WAIT, FOREVER = 1.15, 60.0, 1 << 40
 #: Forms of packets that need not meet a match, see Tail.
 FORMS = ("noise", "zeros", "tiny", "long")
-#: IP octets of the smallest packets that follow a trigger of a limited rate.
-LEAST_FOLLOWING = 88
 #: Pairs of packets in which an allowance of seconds is used up, at most.
 SLOW = 40
 
@@ -91,7 +89,6 @@ class Tail:
             share = loss + amount * (1 - loss)
             self.count = int(min(max(40 * share / max(amount, 0.02) ** 2 * 0.35, 24), 160))
             self.apart = 3 * MS
-            self.count = max(self.count, over_limit(sought, LEAST_FOLLOWING))
             if core[-1].ends.proto == TCP and not sought.limit:
                 self.count, self.apart = min(self.count, STREAM_COUNT), STREAM_APART
         elif sought.kind in SHARES:
@@ -103,9 +100,9 @@ class Tail:
         self.used = beyond(best, self.apart // MS if not self.wait else FOREVER)
         self.count += self.used
         self.form = "again" if best.scope == "packet" or best.media else self.chosen(core)
-        if sought.limit:  # fewer large packets exceed it
-            after_it = self.carriers(core[-1], 0, 1)
-            self.count = self.used + over_limit(sought, min(map(ip_size, after_it)))
+        if sought.limit:  # as many packets as exceed it, of their own size
+            following = self.carriers(core[-1], 0, 1)
+            self.count = self.used + over_limit(sought, min(map(ip_size, following)))
 
     @property
     def repeats(self) -> bool:

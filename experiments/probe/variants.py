@@ -7,14 +7,18 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator
 
-from midcall.experiments.probe.beliefs import SCOPES, Hypothesis, as_packets, broken
+from midcall.experiments.probe.beliefs import (
+    COUNTS,
+    SCOPES,
+    WINDOWS,
+    Hypothesis,
+    as_packets,
+    broken,
+)
 
 #: What flows share that a rule of a scope condemns together.
 CONDEMNED = {"client": ("near",), "call": ("near",), "server": ("far",), "pair": ("near", "far"),
              "triple": ("near", "far", "far_port")}  # fmt: skip
-
-#: Conditions that bound a number.
-WINDOWS = ("size", "packets", "bytes", "seconds", "entropy")
 
 
 def mechanism(one: Hypothesis) -> tuple[str | None, str, bool]:
@@ -74,7 +78,7 @@ def other_ways(best: Hypothesis, up: bool) -> Iterator[Hypothesis]:
 def as_allowance(best: Hypothesis) -> Iterator[Hypothesis]:
     """Yield a hypothesis with a window of its flow as one with an allowance instead, of the flow or
     of what the hypothesis condemns."""
-    for key in ("packets", "bytes", "seconds"):
+    for key in COUNTS:
         low = str(best.keys.get(key, ""))
         if not low.endswith("-") or best.after:
             continue

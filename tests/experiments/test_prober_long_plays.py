@@ -20,11 +20,12 @@ from midcall.experiments.probe.found import Found, Result
 from midcall.experiments.probe.kinds import effects_behind
 from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
 from midcall.experiments.probe.plays import MORE, Plays, plain_from
-from midcall.experiments.probe.prober import MS, Outcome, Prober
+from midcall.experiments.probe.prober import MS, Outcome, Prober, once
 from midcall.experiments.probe.refine import Refiner
 from midcall.experiments.probe.search import Search
 from midcall.experiments.probe.tails import Tail
 from midcall.experiments.probe.variants import as_allowance
+from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size
 from midcall.testbed.probing.strikes import passing, strikes
@@ -35,10 +36,9 @@ NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
 FLOW = Ends(UDP, NEAR, 40_000, FAR, 4_000)
 
 
-def prober_of(*rules: object, access: str = "fibre") -> Prober:
+def prober_of(*rules: Rule, access: str = "fibre") -> Prober:
     """Return a prober of a line with rules."""
-    policy = Policy(tuple(rules)) if rules else EMPTY  # type: ignore[arg-type]
-    return Prober(VirtualSockets(policy, access, 1), access)
+    return Prober(VirtualSockets(Policy(rules) if rules else EMPTY, access, 1), access)
 
 
 # ---- copies in turn
@@ -134,13 +134,19 @@ def test_a_rule_explains_one_flow_where_another_one_strikes_others_by_chance() -
         assert abs(fits[1] - fits[0]) < 15.0  # one rule more, not one for each flow
 
 
-def test_what_follows_from_an_outcome_is_computed_once_for_each_key() -> None:
-    outcome = outcome_of(call(), np.zeros(len(call()), bool), 2)
+def test_what_follows_from_an_outcome_is_computed_once_for_each_argument() -> None:
     asked: list[int] = []
-    for key in (1, 2, 1):
-        assert outcome.once(key, lambda key=key: asked.append(key) or key) == key  # type: ignore[misc]
+
+    @once
+    def counted(outcome: Outcome, number: int) -> int:
+        asked.append(number)
+        return number + len(outcome.delay)
+
+    outcome = outcome_of(call(), np.zeros(len(call()), bool), 2)
+    assert [counted(outcome, number) for number in (1, 2, 1)] == [3, 4, 3]
     assert asked == [1, 2]
-    other = outcome._replace(delay=np.full_like(outcome.delay, -1))
+    other = outcome._replace(delay=np.full_like(outcome.delay, -1)[:1])
+    assert counted(other, 1) == 2
     assert other.lost.all()
     assert not outcome.lost.any()
 
