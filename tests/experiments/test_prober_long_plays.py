@@ -15,10 +15,10 @@ from midcall.experiments.probe import identify
 from midcall.experiments.probe.asking import edge, edges
 from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, Seen, hypothesis
 from midcall.experiments.probe.effects import SUSPICIOUS, findings
-from midcall.experiments.probe.fit import fits_by_share
+from midcall.experiments.probe.fit import fits_by_share, struck_by_another
 from midcall.experiments.probe.found import Found, Result
 from midcall.experiments.probe.kinds import effects_behind
-from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
+from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, PARTIAL, Effect
 from midcall.experiments.probe.plays import MORE, Plays, plain_from
 from midcall.experiments.probe.prober import MS, Outcome, Prober, once
 from midcall.experiments.probe.refine import Refiner
@@ -134,6 +134,14 @@ def test_a_rule_explains_one_flow_where_another_one_strikes_others_by_chance() -
         assert abs(fits[1] - fits[0]) < 15.0  # one rule more, not one for each flow
 
 
+def test_losses_of_streams_are_no_other_rules_where_forged_answers_end_them() -> None:
+    unit, lost = streams(3, 8)
+    outcome = outcome_of(unit, lost, 6)
+    for effect, explained in ((Effect(DROP), True), (Effect(INJECT, detail="reset"), False)):
+        by_flow = struck_by_another(outcome, LINE, effect)
+        assert (by_flow[0] > 5) == explained
+
+
 def test_what_follows_from_an_outcome_is_computed_once_for_each_argument() -> None:
     asked: list[int] = []
 
@@ -180,6 +188,9 @@ def test_several_edges_are_what_each_alone_is(between: list[tuple[float, float]]
     together = edges(between, shows, 1.0)
     count = len(rounds)
     assert together == [edge(*one, shows, 1.0) for one in between]
+    for (good, bad), (shown, not_shown) in zip(between, together, strict=True):
+        assert shows([shown]) == [True]
+        assert good == bad or (shows([not_shown]) == [False] and abs(shown - not_shown) == 1)
     assert count <= len(rounds) - count
 
 
