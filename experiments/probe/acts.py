@@ -23,7 +23,7 @@ from midcall.experiments.probe.beliefs import Hypothesis
 from midcall.experiments.probe.effects import LEAST_REORDERED
 from midcall.experiments.probe.fit import affected_of
 from midcall.experiments.probe.line_oracle import DELAY, DOUBLE, DROP, PARTIAL, REORDER, Effect
-from midcall.experiments.probe.prober import MS, SHARE, Outcome
+from midcall.experiments.probe.prober import APART, MS, SHARE, Outcome
 from midcall.experiments.probe.rates import (
     FULL,
     Limit,
@@ -32,7 +32,7 @@ from midcall.experiments.probe.rates import (
     refined,
     shaper,
 )
-from midcall.experiments.probe.tails import STREAM_APART, STREAM_COUNT, Tail
+from midcall.experiments.probe.tails import MOST_LARGE, STREAM_APART, STREAM_COUNT, Tail
 from midcall.experiments.probe.units import marked, point_after, zeros
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Ends, Probe, Sent, in_order, ip_size
@@ -43,6 +43,10 @@ Floats = NDArray[np.float64]
 
 #: Packets and their distance in the slow part; least distance and seconds of the fast part.
 SLOW, SLOW_APART, FAST_SECONDS = 24, 60 * MS, 2.4
+#: Packets of the fast part, at most; how often it exceeds a limit of a rate, and its least distance
+#: then, in ns; octets of the headers
+#: of a datagram, and of a payload at least.
+MOST_FAST, EXCEEDED, LEAST_GAP, HEADERS, LEAST_FAST = 500, 2.5, MS // 2, 28, 20
 #: Packets of each direction that show the line's own loss at the same time, and its own delay.
 CONTROLS, FEW_CONTROLS = 120, 14
 #: Share of controls that a rule does not strike, below which they do not show the line itself.
@@ -88,7 +92,7 @@ class Measured(NamedTuple):
     """One direction of the struck packets, upwards or not.
 
     slow, fast: bool[n] lost or sent again; delays: ns of the packets that arrived, beyond the
-    line's own, nan for others; times: ns, when sent; sizes.
+    line's own, nan for others; times: float64[copies, n], when sent, ns; sizes.
     """
 
     up: bool
@@ -117,32 +121,58 @@ def act_unit(tail: Tail, core: Probe, apart_slow: int = SLOW_APART) -> tuple[Pro
     packets = list(in_order(packets))
     fast_begin = len(packets)
     begin = packets[-1].time + 400 * MS
-    moment = sent_at(tail, last, begin, 0, "fast")
-    gap = max(2 * MS, *(int(ip_size(one) * 8e6 / (rates[one.up] * SHARE)) for one in moment))
-    count = int(min(FAST_SECONDS * 1000 * MS / gap, 500))
+    least, octets = fast_pace(tail, ip_size(last))
+    moment = sent_at(tail, last, begin, 0, "fast", octets)
+    gap = max(least, *(0 if octets else int(ip_size(one) * 8e6 / (rates[one.up] * SHARE))
+                       for one in moment))  # fmt: skip
+    count = int(min(FAST_SECONDS * 1000 * MS / gap, MOST_FAST))
     fast: list[Sent] = []
     for number in range(0 if by_share else min(count, 60) if stream else count):
-        fast += sent_at(tail, last, begin + number * gap, number, "fast")
+        fast += sent_at(tail, last, begin + number * gap, number, "fast", octets)
     packets += sorted(fast, key=lambda one: one.time)
     return tuple(packets), slow_begin, fast_begin
 
 
-def sent_at(tail: Tail, last: Sent, time: int, number: int, word: str) -> list[Sent]:
-    """Return the packets of one moment: the trigger's last again, or noise both ways."""
+def fast_pace(tail: Tail, size: int) -> tuple[int, tuple[int, int] | None]:
+    """Return how far apart packets of the fast part are at least, in ns, and the octets of their
+    payloads (down, up), None for those of the tail's form: a limit of a rate must be exceeded, by
+    EXCEEDED, in each direction whose access network carries that.
+
+    size: IP octets of the trigger's last packet.
+    """
+    if not tail.sought.limit:
+        return 2 * MS, None
+    rate = EXCEEDED * tail.sought.act["rate_kbit"] / 8e6  # octets/ns
+    if tail.repeats:
+        return int(max(size / rate, LEAST_GAP)), None
+    gap = FAST_SECONDS * 1000 * MS / MOST_FAST
+    size = int(min(max(rate * gap, OCTETS), MOST_LARGE))
+    gap = size / rate
+    carried = [tail.prober.rate[up] * SHARE * gap / 8e6 for up in (False, True)]
+    down, up = (int(max(min(size, one) - HEADERS, LEAST_FAST)) for one in carried)
+    return int(gap), (down, up)
+
+
+def sent_at(
+    tail: Tail, last: Sent, time: int, number: int, word: str,
+    octets: tuple[int, int] | None = None,
+) -> list[Sent]:  # fmt: skip
+    """Return the packets of one moment: the trigger's last again, or noise both ways. octets: of
+    their payloads (down, up), None for those of the tail's form."""
     if tail.repeats:
         return [last._replace(time=time, payload=marked(last, number))]
     return [
-        last._replace(time=time + (0 if up else MS), up=up, before=(),
-                      payload=tail_body(tail, word, number, up), dscp=point_after(last))
+        last._replace(time=time + (0 if up else MS), up=up, before=(), dscp=point_after(last),
+                      payload=tail_body(tail, word, number, up, octets and octets[up]))
         for up in (True, False)
     ]  # fmt: skip
 
 
-def tail_body(tail: Tail, word: str, number: int, up: bool) -> bytes:
-    """Return a payload of the tail's form."""
+def tail_body(tail: Tail, word: str, number: int, up: bool, octets: int | None = None) -> bytes:
+    """Return a payload of the tail's form, or of so many octets."""
     if tail.form == "zeros":
-        return zeros(OCTETS, word, number, up)
-    return noise({"tiny": 12, "long": 500}.get(tail.form, OCTETS), word, number, up)
+        return zeros(octets or OCTETS, word, number, up)
+    return noise(octets or {"tiny": 12, "long": 500}.get(tail.form, OCTETS), word, number, up)
 
 
 def measure(
@@ -166,9 +196,12 @@ def measure(
         behind[:, places[1:]] = lost[:, places[:-1]]
         lost = lost & ~behind
     excess = tail.base.excess(outcome)
-    times = np.array([one.time for one in outcome.as_sent], np.float64)
+    times = outcome.planned  # copies that take turns move each other's packets
+    if times is None:
+        times = np.broadcast_to([one.time for one in outcome.unit], outcome.delay.shape)
     return Measured(
-        up, lost[:, slow], lost[:, fast], excess[:, slow], excess[:, fast], times[fast],
+        up, lost[:, slow], lost[:, fast], excess[:, slow], excess[:, fast],
+        times[:, fast].astype(np.float64),
         outcome.size[fast].astype(float),
     )  # fmt: skip
 
@@ -433,7 +466,7 @@ class Acts:
         subscribers of one far address do."""
         if self.tail.best.scope == "server" and not self.tail.prober.fresh_far:
             return unit[-1].time + 500 * MS
-        return 23 * MS
+        return APART
 
     def controls(self, apart: int, count: int = FEW_CONTROLS) -> Probe:
         """Return packets that show the line itself meanwhile: of the first kind that the rule does
@@ -576,7 +609,7 @@ class Acts:
         rates, buckets = [], []
         for one in ways:
             for copy in range(len(one.fast_lost)):
-                fitted = policer(one.fast_times, one.fast_sizes, one.fast_lost[copy])
+                fitted = policer(one.fast_times[copy], one.fast_sizes, one.fast_lost[copy])
                 if fitted is not None:
                     rates.append(fitted[0])
                     buckets.append(fitted[1])
@@ -600,7 +633,7 @@ class Acts:
         rates, waits = [], []
         for one in ways:
             for copy in range(len(one.fast_lost)):
-                fitted = shaper(one.fast_times, one.fast_sizes, one.fast_excess[copy])
+                fitted = shaper(one.fast_times[copy], one.fast_sizes, one.fast_excess[copy])
                 if fitted is not None:
                     rates.append(fitted[0])
                     waits.append(fitted[1])
@@ -676,7 +709,8 @@ class Acts:
 
 def pace_of(way: Measured) -> float:
     """Return the rate at which the packets of the fast part were sent, kbit/s."""
-    return float(way.fast_sizes.sum() / max(np.ptp(way.fast_times), 1.0) * 8e6)
+    seconds = np.ptp(way.fast_times, axis=1)
+    return float(way.fast_sizes.sum() / max(np.median(seconds), 1.0) * 8e6)
 
 
 def differ(one: Measured, other: Measured, spread: float, part: float) -> bool:

@@ -25,7 +25,7 @@ from midcall.experiments.probe.found import LIMITS, Found
 from midcall.experiments.probe.line_oracle import INJECT, SHARES, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import MS
-from midcall.experiments.probe.tails import apart_for, beyond, over_limit
+from midcall.experiments.probe.tails import apart_for, beyond, over_limit, size_over_limit
 from midcall.experiments.probe.units import (
     MOST_PACKETS,
     carriers,
@@ -38,7 +38,7 @@ from midcall.experiments.probe.units import (
 )
 from midcall.experiments.probe.variants import alike, other_ways
 from midcall.testbed.policy.language import Rule
-from midcall.testbed.probing.probe import Ends, Probe, Sent, flows_of, in_order
+from midcall.testbed.probing.probe import Ends, Probe, Sent, flows_of, in_order, ip_size
 from midcall.testbed.probing.strikes import Passing, Strikes, strikes
 from midcall.testbed.probing.virtual_line import DATAGRAM
 
@@ -166,25 +166,30 @@ class Choice:
         """Yield units that may distinguish the likeliest hypotheses, with what they ask."""
         many = self.sought.kind in SHARES
         count, apart = (60, 3 * MS) if many else (4, 15 * MS)
-        count = max(count, over_limit(self.sought, 88))
+        large = size_over_limit(self.sought, LARGE, count)
+        count = max(count, over_limit(self.sought, large + 28))
         protos = (UDP, TCP) if self.sought.kind == INJECT else (UDP,)
         apart = apart_for(self.beliefs.best, apart)
         extra = beyond(self.beliefs.best, max(apart // MS, 15))
+        noise = large if self.sought.limit else SMALL
         for proto in protos:
-            yield "other flows", scope_unit(self.core, count + extra, apart, proto=proto)
+            unit = scope_unit(self.core, count + extra, apart, proto=proto, size=noise)
+            yield "other flows", unit
         if self.sought.limit:
             yield "other streams, which share a limit", sharing_unit(self.core, self.sought)
-        for size in (LARGE, SMALL) if self.sought.limit else (SMALL, TINY, LARGE):
+        for size in (large, SMALL) if self.sought.limit else (SMALL, TINY, LARGE):
             more = count + extra if size == SMALL else count
             yield "other flows, zeros", scope_unit(self.core, more, apart, plain=True, size=size)
         others = other_flows(self.unit, self.core[-1].ends)
         near = self.core[-1].ends.near
         others = [one._replace(ends=one.ends._replace(near=near)) for one in others[:48]]
         yield "flows of the capture", scope_unit(self.core, 2, apart, others)
-        noise = LARGE if self.sought.limit else SMALL
         yield "again and again", self.repeated(self.core, count + extra, apart, noise)
-        yield "noise before it", preceded_unit(self.core, 6, 10 * MS, count + extra)
-        yield "much noise before it", preceded_unit(self.core, 30, 5 * MS, count + extra, 200)
+        for word, before, pause, size in (
+            ("noise before it", 6, 10 * MS, SMALL), ("much noise before it", 30, 5 * MS, 200),
+        ):  # fmt: skip
+            behind = apart if self.sought.limit else pause
+            yield word, preceded_unit(self.core, before, pause, size, count + extra, behind, noise)
         last = self.core[-1]
         for word, other in changed_packets(last, self.plays.points):
             changed = (*with_ends(self.core[:-1], last.ends, other.ends), other)
@@ -215,7 +220,10 @@ class Choice:
         return frozenset(one for one in flows_of(unit) if one._replace(near=b"") in known)
 
     def repeated(self, core: Probe, count: int, apart: int, size: int = SMALL) -> Probe:
-        """Return packets with the last one again and again, see `repeated_unit`."""
+        """Return packets with the last one again and again, see `repeated_unit`: so often that it
+        alone exceeds a limited rate, if that is not too often for a unit."""
+        count = max(count, over_limit(self.sought, ip_size(core[-1])))
+        count = min(count, (MOST_PACKETS - len(core)) // 3)
         return repeated_unit(core, count, apart, size, self.sought.kind)
 
     def equals(self, up: bool) -> list[int]:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.baseline import Baseline, control_units
 from midcall.experiments.probe.effects import groups_of
+from midcall.experiments.probe.found import LIMITS
 from midcall.experiments.probe.line_oracle import DOUBLE, LOSSES, MARK
-from midcall.experiments.probe.prober import MS, Outcome, Prober
+from midcall.experiments.probe.prober import APART, MS, PATIENCE, Outcome, Prober
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.probe import Ends, Probe, flows_of
@@ -73,6 +74,7 @@ class Model:
         #: By how much this line is slower than the real one, ns, downwards and upwards.
         self.slower = [float(np.nanmedian(excess[:, control.up == up])) for up in (False, True)]
         self.of = prober
+        self.limits = any(rule.act in LIMITS for rule in rules)
         self.known: dict[tuple[Probe, bool, bool], Outcome] = {}
 
     def outcome(self, unit: Probe, tight: bool, keep_far: bool, patience: int | None) -> Outcome:
@@ -82,7 +84,12 @@ class Model:
             self.prober.jitter, self.prober.usual = self.of.jitter, self.of.usual
             self.prober.fresh_far, self.prober.far_bits = self.of.fresh_far, self.of.far_bits
             copies = FEW if tight or len(unit) > LONG else COPIES
-            played = self.prober.ask("", [unit], copies, tight, patience, keep_far=[keep_far])[0]
+            # copies that take turns move each other's packets, and a queue depends on their times
+            lone = self.limits and unit and not tight
+            apart = unit[-1].time + PATIENCE if lone else APART
+            played = self.prober.ask(
+                "", [unit], copies, tight, patience, apart, keep_far=[keep_far]
+            )[0]  # fmt: skip
             less = np.array(self.slower)[played.up.astype(int)].astype(np.int64)
             delay = np.where(played.delay >= 0, np.maximum(played.delay - less, 0), played.delay)
             self.known[key] = played._replace(delay=delay)

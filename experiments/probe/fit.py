@@ -34,6 +34,7 @@ from midcall.experiments.probe.line_oracle import (
 )
 from midcall.experiments.probe.line_oracle import SHARES as EFFECTS_WITH_SHARE
 from midcall.experiments.probe.prober import MS, Outcome, once
+from midcall.testbed.middlebox.rule_table import UP
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Ends, Probe, flow_numbers, flows_of
 from midcall.testbed.probing.strikes import Passing, Strikes, strikes
@@ -49,6 +50,9 @@ SOON, SURELY = 21 * MS, 0.8
 #: Time in which a kernel sends again what was lost, in ns, and the largest chance that is assumed
 #: that the line itself holds up a packet of a stream.
 HINDERED, HELD_UP = 300 * MS, 0.9
+#: Delay in a queue, in ns, which counts besides six deviations of the line's own: of any packet,
+#: and of a datagram whose access network delays it little; octets of a large packet.
+LATE, SHORT, MOST_OCTETS = 25 * MS, 5 * MS, 1280
 #: Part of its wait under a limited rate by which a packet of a stream is late, at least.
 OF_WAIT = 0.5
 #: Share of struck packets that show no effect, where the effect is nearly certain; share of other
@@ -68,8 +72,8 @@ NEAR, ALIKE_SIZE = 7, 200
 LEAST_STREAM, UNLIKE = 3, 0.1
 #: Datagrams of a limited rate count as so many independent ones.
 TOGETHER = 0.25
-#: Least share of the packets of a limited rate that show it: when its bucket is empty is not exact.
-EARLIER = 0.06
+#: Chance that a packet below a limited rate shows it: when its bucket is empty is not exact.
+EARLIER = 0.01
 #: Share of flows that receive a forged answer for no reason.
 STRAY = 0.001
 #: Cost of another rule that strikes flows of the capture instead, in nats, once for each unit.
@@ -110,7 +114,8 @@ def affected_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools
             usable = np.isfinite(excess) & ~sent_again(outcome, spread)
             return np.nan_to_num(excess, nan=-1.0) > line, usable, other
         if sought.limit:  # what waits behind a dropped packet of a stream is late, too
-            least = np.maximum(25 * MS + 6 * spread, OF_WAIT * waits_in_streams(outcome, sought))
+            queued = queued_of(base, outcome.up, sought.act["act"] == "shape" and ~outcome.streams)
+            least = np.maximum(queued, OF_WAIT * waits_in_streams(outcome, sought))
             late = np.nan_to_num(excess, nan=0.0) > least
             of_streams = held_up(outcome, base) if outcome.held_up is None else outcome.held_up
             line_own = np.where(outcome.streams, of_streams, losses) + OTHER
@@ -152,7 +157,10 @@ def held_up(outcome: Outcome, base: Baseline) -> Floats:
 def strikes_of_limit(through: Passing, rules: Sequence[Rule], base: Baseline) -> Strikes:
     """Return what rules that limit a rate drop or delay of a unit, on a line without noise: of
     streams with what waits behind it."""
-    found = strikes(through, rules, late_of(base))
+    of_frames = np.array([through.ends[flow].proto == TCP for flow in through.flow.tolist()], bool)
+    waits = rules[0].act == "shape" and ~of_frames if rules else False
+    late = queued_of(base, through.side == UP, waits)
+    found = strikes(through, rules, late.astype(np.int64))
     streams = np.array([one.ends.proto == TCP for one in through.unit])
     return found._replace(struck=np.where(streams[None, :], found.lost, found.struck))
 
@@ -282,12 +290,16 @@ def fits_of_limit(
         places = [at for at, one in enumerate(keys) if one == key]
         near, many = (nearby(some[:, places]) for some in (limited, struck))
         whole[:, places] = near / np.maximum(many, 1)
-    share = np.where(struck, np.clip(other + whole * (1 - other), EARLIER, 0.95), other)
+    share = np.clip(other + whole * (1 - other), other, 0.95)
     gone, count = (affected & usable).sum(axis=0), usable.sum(axis=0)
     first, second = ALIKE * share, ALIKE * (1 - share)
-    gain = betaln(gone + first, count - gone + second) - betaln(first, second)
-    gain = gain - gone * np.log(other) - (count - gone) * np.log(1 - other)
-    gain = np.where(struck, np.maximum(gain, math.log(WRONG)), 0.0)
+    own = gone * np.log(other) + (count - gone) * np.log(1 - other)
+    gain = betaln(gone + first, count - gone + second) - betaln(first, second) - own
+    # what passes below the limit says nothing, unless the limit is met earlier than predicted
+    early = betaln(gone + 1, count - gone + 1) - own
+    below = np.logaddexp(math.log(1 - EARLIER), math.log(EARLIER) + early)
+    gain = np.where(whole > 0, np.maximum(gain, math.log(WRONG)), below)
+    gain = np.where(struck, gain, 0.0)
     return np.asarray(gain.sum(axis=1) + streams / TOGETHER, np.float64)
 
 
@@ -335,8 +347,20 @@ def nearby(flags: Bools) -> Floats:
 
 
 def late_of(base: Baseline) -> int:
-    """Return the delay from which a packet counts as one that a queue delays, in ns."""
-    return int(25 * MS + 6 * max(base.spread))
+    """Return the delay from which a packet of any direction counts as one that a queue delays, in
+    ns."""
+    return int(LATE + 6 * max(base.spread))
+
+
+def queued_of(base: Baseline, up: Bools, waits: Bools | bool) -> Floats:
+    """Return the delay from which packets count as ones that a queue delays, in ns,
+    float64[packets]. up: bool[packets]; waits: which of them are datagrams that may wait in a
+    queue: that is plain from the delay on that the access network makes of two large packets
+    before them."""
+    way = up.astype(int)
+    own = SHORT + 2 * MOST_OCTETS * np.array(base.per_octet)[way]
+    least = np.where(waits, np.minimum(own, LATE), LATE)
+    return np.asarray(least + 6 * np.array(base.spread)[way], np.float64)
 
 
 def answered(predicted: Strikes, unit: Probe, sought: Effect) -> Bools:

@@ -114,7 +114,8 @@ class Identifier:
         measured = found.act.get("act") in LIMITS
         if measured and is_limited(self.plays, finding):
             found.refute("it limits the rate of packets that a rule found before limits")
-        if may_limit and found.sought.limit and not (measured and not found.notes):
+        known = found.sought.limit in self.limits  # several paces show it, whatever is limited
+        if may_limit and found.sought.limit and not known and not (measured and not found.notes):
             other = self.identify(finding, False, apart)
             explains = other is not None and other.explained > LEAST_EXPLAINED and not other.notes
             if explains or not measured:
@@ -190,7 +191,8 @@ class Identifier:
             self.plays.behind = come_behind(self.plays, finding, sought)
         paced = self.limits.get(sought.limit)
         # a queue delays each packet by its own octets, which no single delay says
-        beliefs = Beliefs(self.plays.base, effects if paced is None else effects[:1])
+        known = effects[:1] if sought.limit in self.limits else effects
+        beliefs = Beliefs(self.plays.base, known)
         rest = [
             without_found_rules(self.plays, outcome, False, sought) for outcome in self.plays.shown
         ]

@@ -60,6 +60,14 @@ class Effect(NamedTuple):
         result: dict[str, Any] = json.loads(self.limit) if self.limit else {}
         return result
 
+    @property
+    def room(self) -> float:
+        """Return how many octets a limited rate lets pass at once, 0 for other effects."""
+        act = self.act
+        if not act:
+            return 0.0
+        return float(act.get("bucket_bytes") or act["queue_ms"] * act["rate_kbit"] / 8)
+
 
 class LineOracle:
     """Answers the localiser's questions by playing them."""

@@ -63,8 +63,8 @@ from midcall.testbed.probing.probe import Ends, Probe, Sent, flows_of, in_order
 from midcall.testbed.probing.strikes import Passing, Strikes, passing, strikes
 from midcall.testbed.probing.virtual_line import FAR_LEG
 
-#: Copies of the capture in one play.
-COPIES = 8
+#: Copies of the capture in one play, and plays to other addresses, at most.
+COPIES, MOST_ELSEWHERE = 8, 2
 #: Copies of a long part of the capture in one play, where the first packets show nothing, and
 #: packets of a flow behind the first one that shows an effect.
 LONG_COPIES, BEHIND = 3, 60
@@ -82,6 +82,9 @@ PLAIN = 30.0
 LEAST_FURTHER = 14.0
 #: Score of an effect in more of the capture from which it is looked into.
 LEAST_LATE = 7.0
+#: Packets of a flow and direction, of these ones that show losses, at most, and copies in which one
+#: does, at least, where a limit of a rate is at its edge.
+LEAST_OF_FLOW, FEW_AT_EDGE, EDGE_LOST = 10, 2, 2
 #: Part of the losses of a flow and direction from which on an effect is plain.
 PART_OF_LOSSES = {DROP: 0.1, PARTIAL: 0.5}
 #: What plays of more of the capture ask.
@@ -185,8 +188,8 @@ class Plays:
         seen = [one for one in seen if one.score > SHOWN]
         if seen:
             fresh += self.prober.ask(
-                "the capture to other addresses", [self.capture], COPIES * len(kept), tight=False,
-                patience=self.patience,
+                "the capture to other addresses", [self.capture],
+                COPIES * min(len(kept), MOST_ELSEWHERE), tight=False, patience=self.patience,
             )  # fmt: skip
             self.other = self.elsewhere(fresh[0].as_sent)
             elsewhere = self.prober.moved(joined(fresh), self.other)
@@ -238,6 +241,18 @@ class Plays:
         self.kept, self.fresh, self.result.unseen = [], [], None
         self.prober.fresh_far = False
         return True
+
+    def at_edge(self, seen: Sequence[Finding]) -> bool:
+        """Return whether some copies alone lose very few of a flow's datagrams, and nothing else
+        shows: the edge of a limit, which more of the capture exceeds."""
+        gone = self.own.lost.sum(axis=0)
+        line = self.base.losses(self.own) * len(self.own.delay)
+        for one in seen:
+            own = np.array([(sent.ends, sent.up) == (one.ends, one.up) for sent in self.own.unit])
+            few = int((own & (gone > EDGE_LOST + 4 * line)).sum()) <= FEW_AT_EDGE
+            if one.kind != PARTIAL or one.ends.proto == TCP or own.sum() < LEAST_OF_FLOW or not few:
+                return False
+        return bool(seen)
 
     def look_closer(self, tried: Collection[Key]) -> list[Finding]:
         """Return the sure effects that more of the capture shows: rules on flows that are not among

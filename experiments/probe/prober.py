@@ -46,6 +46,8 @@ PATIENCE, STREAM_PATIENCE = 500 * MS, 2_200 * MS
 HANDSHAKE = 400 * MS
 #: A packet of a stream that comes later than another copy by this, in ns, was sent again.
 RESENT = 150 * MS
+#: Between the starts of two copies, in ns, at least.
+APART = 23 * MS
 #: Times between two copies that are tried, as multiples of what one takes in the access network.
 ROOMIER = (1.15, 1.4, 1.8, 2.5, 4.0)
 #: Share of the access network's rate that probes use at most, and that streams do: their kernels
@@ -279,7 +281,7 @@ class Prober:
         copies: int = 1,
         tight: bool = True,
         patience: int | None = None,
-        apart: int = 23 * MS,
+        apart: int = APART,
         watch: bool = False,
         keep_far: Sequence[bool] = (),
     ) -> list[Outcome]:

@@ -55,9 +55,13 @@ BUSY = 1.5
 #: Datagrams of one pace, at least and at most; paces as multiples of the flow's own; the longest
 #: one in s.
 LEAST_BODY, MOST_BODY, OF_USUAL, LONGEST = 60, 120, (4.0, 2.0, 1.0, 0.5, 0.25), 20.0
-#: How much faster than these datagrams are sent where too few paces lose some, at most; mean share
-#: of losses below which a limit may let packets pass.
-FASTER, SOME_ARRIVE = 6.0, 0.97
+#: How much faster than the slowest pace that loses some of these, or than all of them, datagrams
+#: are sent where they show no limit, for how many seconds, and how many of them at most; sizes of
+#: which they are, as a share of the largest one.
+BEYOND, FASTER, STEADY, MOST_STEADY, OF_LARGEST = 2.0, 6.0, 4.0, 400, 0.6
+#: Mean share of losses below which a limit may let packets pass; error of a limit that one pace
+#: shows, as a share, at least.
+SOME_ARRIVE, STEADILY = 0.97, 0.02
 #: Share of losses beyond the line's own at a pace that counts, and how much more must pass in more
 #: time, as a share of what passes at the fastest pace.
 LEAST_LOST, GROWS = 0.06, 0.2
@@ -350,7 +354,7 @@ def datagram_limit(
 
     own: packets of the flow, in both directions; waits: whether they come late instead of being
     lost, so that only faster ones may overflow the queue; least_size: octets of the payloads that
-    are sent, at least. Where fewer than three paces lose datagrams, faster ones are tried.
+    are sent, at least. Where these do not show it, large ones are sent fast for some time.
     """
     same = [one for one in own if one.up == up and len(one.payload) >= max(least_size, 1)]
     if len(same) < 2 and not (same and waits):
@@ -367,36 +371,72 @@ def datagram_limit(
     paces = [one for one in dict.fromkeys(paces) if octets / one < LONGEST]
     first = [one for one in own if one.payload][:BEFORE]
 
-    def play(paces: Sequence[float]) -> list[Outcome]:
-        units = []
-        for pace in paces:
-            packets = [one._replace(time=number * BEFORE_APART) for number, one in enumerate(first)]
-            time = packets[-1].time + REST
-            for number, one in enumerate(body):
-                payload = marked(one, number) if waits else one.payload  # which came when
-                packets.append(one._replace(time=time, payload=payload))
-                time += int(ip_size(one) / pace * 1e9)
-            units.append(tuple(packets))
-        return prober.ask("its datagrams at several paces", units, COPIES // 2, apart=BETWEEN)
-
     if not paces:
         return None
-    outcomes = play(paces)
-    sent = [one for one in outcomes if one.sent.all()]
-    limit = passed_limit(sent, base, len(first), up)
+    units = [paced_body(first, body, pace, waits) for pace in paces]
+    outcomes = prober.ask("its datagrams at several paces", units, COPIES // 2, apart=BETWEEN)
+    limit = passed_limit([one for one in outcomes if one.sent.all()], base, len(first), up)
     if waits and (limit is None or limit.act != "shape"):
+        sent = [one for one in outcomes if one.sent.all()]
         limit = queue_of(sent, base, len(first))
     elif limit is None:
         more_than_line = base.loss[int(up)] + LEAST_LOST
         lossy = [pace for pace, one in zip(paces, outcomes, strict=True)
                  if one.lost[:, len(first) :].mean() >= more_than_line]  # fmt: skip
-        slow, fast = min(lossy, default=paces[0]), min(most, FASTER * paces[0])
-        if len(lossy) < 3 and fast > 1.2 * slow:
-            more = play([float(one) for one in np.geomspace(fast, slow, PACES)])
-            sent += [one for one in more if one.sent.all()]
-            limit = passed_limit(sent, base, len(first), up)
+        if len(lossy) < 3:  # chance loses some at any pace
+            pace = min(most, BEYOND * min(lossy) if lossy else FASTER * paces[0])
+            unit = paced_body(first, large_body(same, pace), pace, False)
+            more = prober.ask("its large datagrams, fast", [unit], COPIES // 2,
+                              apart=unit[-1].time + BETWEEN)[0]  # fmt: skip
+            limit = steady_limit(more, base, len(first), up)
     prober.taught("no limit" if limit is None else f"{limit.act}, {limit.rate:.1f} kbit/s")
     return limit
+
+
+def paced_body(first: Sequence[Sent], body: Sequence[Sent], pace: float, marks: bool) -> Probe:
+    """Return the first packets of a flow, and others at a pace, in octets/s. marks: whether their
+    payloads have numbers, which say which came when."""
+    packets = [one._replace(time=number * BEFORE_APART) for number, one in enumerate(first)]
+    time = packets[-1].time + REST
+    for number, one in enumerate(body):
+        payload = marked(one, number) if marks else one.payload
+        packets.append(one._replace(time=time, payload=payload))
+        time += int(ip_size(one) / pace * 1e9)
+    return tuple(packets)
+
+
+def large_body(same: Sequence[Sent], pace: float) -> list[Sent]:
+    """Return the large ones of some packets again and again, as many as a pace, in octets/s, sends
+    in STEADY seconds."""
+    largest = max(map(ip_size, same))
+    large = [one for one in same if ip_size(one) >= OF_LARGEST * largest]
+    count = int(min(max(STEADY * pace / largest, LEAST_BODY), MOST_STEADY))
+    return [large[number % len(large)] for number in range(count)]
+
+
+def steady_limit(outcome: Outcome, base: Baseline, first: int, up: bool) -> Limit | None:
+    """Return the limit that datagrams of one pace behind the first ones show, None where most of
+    the copies show none: once a bucket is empty, or a queue is full, as much passes in any time."""
+    if not outcome.sent.all():
+        return None
+    assert outcome.planned is not None
+    times = outcome.planned[:, first:].astype(np.float64)
+    sizes, lost = outcome.size[first:].astype(float), outcome.lost[:, first:]
+    excess = base.excess(outcome)[:, first:]
+    waits = bool(np.isfinite(excess).any() and np.nanquantile(excess, 0.9) > late_of(base))
+    rows = [shaper(*row) if waits else policer(*row)
+            for row in zip(times, [sizes] * len(times), excess if waits else lost,
+                           strict=True)]  # fmt: skip
+    fitted = np.array([one for one in rows if one is not None])
+    if 2 * len(fitted) <= len(rows):
+        return None
+    rate, room = np.median(fitted, axis=0)
+    if np.std(fitted[:, 0]) > UNLIKE * rate or room <= 0:
+        return None
+    doubts = np.std(fitted, axis=0) / math.sqrt(len(fitted)) + STEADILY * np.array([rate, room])
+    # what the line lost itself was let through
+    rate, act = rate / (1 - base.loss[int(up)]), "shape" if waits else "police"
+    return Limit(act, float(rate), float(room), float(doubts[0]), float(doubts[1]))
 
 
 def queue_of(outcomes: Sequence[Outcome], base: Baseline, first: int) -> Limit | None:

@@ -35,6 +35,7 @@ from midcall.experiments.probe.found import (
     rough_act,
 )
 from midcall.experiments.probe.identify import Identifier
+from midcall.experiments.probe.kinds import is_limited
 from midcall.experiments.probe.lasting import HORIZONS
 from midcall.experiments.probe.line_oracle import (
     DELAY,
@@ -95,7 +96,8 @@ class Search:
     def _run(self) -> None:
         seen = self.plays.look()
         unseen = self.result.unseen
-        if not seen and unseen is not None and self.plays.look_late():
+        clean = not seen and unseen is not None
+        if (clean or self.plays.at_edge(seen)) and self.plays.look_late():
             seen = self.plays.look()
             if self.result.unseen is not None:  # what the first plays say holds for more flows
                 self.result.unseen = unseen
@@ -125,6 +127,9 @@ class Search:
                 if found is not None:
                     aside.append(found)
                     tried |= self.explained_by(found)
+                if is_limited(self.plays, finding):  # others of these flows would be in vain, too
+                    tried |= {one.key for one in self.plays.not_explained()
+                              if is_limited(self.plays, one)}  # fmt: skip
                 continue
             self.result.found.append(found)
             if len(self.result.found) > 1:

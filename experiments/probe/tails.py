@@ -37,6 +37,8 @@ STREAM_COUNT, STREAM_APART = 24, 300 * MS
 LATER, MOST_WAIT, FOREVER = 1.15, 60.0, 1 << 40
 #: Forms of packets that need not meet a match, see Tail.
 FORMS = ("noise", "zeros", "tiny", "long")
+#: How often its room a limited rate is exceeded by, and the largest payload that does.
+BEYOND_ROOM, MOST_LARGE = 1.6, 1200
 #: Pairs of packets in which an allowance of seconds is used up, at most.
 SLOW = 40
 
@@ -61,11 +63,13 @@ def over_limit(sought: Effect, size: int) -> int:
 
     size: IP octets of a packet.
     """
-    act = sought.act
-    if not act:
-        return 0
-    room = act.get("bucket_bytes") or act["queue_ms"] * act["rate_kbit"] / 8
-    return int(min(1.6 * room / size + 20, 240))
+    return int(min(BEYOND_ROOM * sought.room / size + 20, 240)) if sought.limit else 0
+
+
+def size_over_limit(sought: Effect, least: int, count: int) -> int:
+    """Return how many octets of payload so many packets of a direction need to exceed a limited
+    rate, `least` for other effects."""
+    return int(min(max(BEYOND_ROOM * sought.room / max(count, 1), least), MOST_LARGE))
 
 
 class Tail:

@@ -143,10 +143,9 @@ def scope_unit(
 def sharing_unit(trigger: Probe, sought: Effect) -> Probe:
     """Return a trigger and streams of its subscriber and others, each below a limited rate and
     those that share a host together above it."""
-    act = sought.act
-    rate = act["rate_kbit"] * 125  # octets/s
-    room = act.get("bucket_bytes") or act["queue_ms"] * rate / 1000
-    seconds = 2.0 * room / ((2 * BELOW - 1) * rate) + 0.3  # in which two of them exceed the limit
+    rate = sought.act["rate_kbit"] * 125  # octets/s
+    # in which two of them exceed the limit
+    seconds = 2.0 * sought.room / ((2 * BELOW - 1) * rate) + 0.3
     size = int(min(max(seconds * BELOW * rate / SHARING - 40, 60), 1200))
     apart = int((size + 40) / (BELOW * rate) * 1e9)
     count = int(min(max(seconds * 1e9 / apart, 8), SHARING))
@@ -168,15 +167,20 @@ def repeated_unit(
     return in_order(packets)
 
 
-def preceded_unit(trigger: Probe, count: int, apart: int, after: int, size: int = 60) -> Probe:
-    """Return noise in the trigger's flow, then the trigger, then noise again."""
+def preceded_unit(
+    trigger: Probe, count: int, apart: int, size: int, after: int, apart_after: int, size_after: int
+) -> Probe:
+    """Return noise in the trigger's flow, then the trigger, then noise again. count, after: pairs
+    of packets of noise; apart, apart_after: ns between them; size, size_after: about so many octets
+    of each."""
     last = trigger[-1]
     own = point_after(last)
     before = carriers(last.ends, 0, count, apart, "before", size, dscp=own)
     shift = count * apart + PAUSE
     moved = [one._replace(time=one.time + shift) for one in trigger]
-    behind = carriers(last.ends, moved[-1].time + PAUSE, after, apart, "behind", dscp=own)
-    return in_order([*before, *moved, *behind])
+    rest = carriers(last.ends, moved[-1].time + PAUSE, after, apart_after, "behind", size_after,
+                    dscp=own)  # fmt: skip
+    return in_order([*before, *moved, *rest])
 
 
 def dense_unit(base: Probe, most: int = ADDED) -> Probe:

@@ -176,18 +176,22 @@ class Strikes(NamedTuple):
     opened: Bools
 
 
-def strikes(through: Passing, rules: Sequence[Rule], late: int = FOREVER) -> Strikes:
+def strikes(
+    through: Passing, rules: Sequence[Rule], late: NDArray[np.int64] | int = FOREVER
+) -> Strikes:  # fmt: skip
     """Return what each of some rules, alone, would strike of a unit.
 
     The acts of the rules must be drop, stall or drop-media, or all of them the same police or
-    shape, of which packets count that are dropped or delayed by more than `late`, in ns.
+    shape, of which packets count that are dropped or delayed by more than `late`, in ns: of all or, as
+    int64[frames], of each.
     """
     flows = flows_of(through.unit)
     count = len(through.packet)
     hit = np.zeros((len(rules), count), np.uint8)
+    limits = np.full(count, late, np.int64)
     for first in range(0, len(rules), TOGETHER):
         part = rules[first : first + TOGETHER]
-        hit[first : first + len(part)] = _decided(through, part, late)
+        hit[first : first + len(part)] = _decided(through, part, limits)
     bools = hit.astype(bool)
     struck = np.zeros((len(rules), len(through.unit)), bool)
     for at in range(count):
@@ -261,7 +265,9 @@ def _table(same: SameRules) -> RuleTable:
     return table(Policy(named), 0)
 
 
-def _decided(through: Passing, rules: Sequence[Rule], late: int) -> NDArray[np.uint8]:
+def _decided(
+    through: Passing, rules: Sequence[Rule], late: NDArray[np.int64]
+) -> NDArray[np.uint8]:  # fmt: skip
     """Return uint8[rules, frames]: 1 where a rule would not deliver a packet, or late."""
     whole = _table(SameRules(rules))
     one = np.zeros(1, RULE)
@@ -293,11 +299,11 @@ def decide_all(
     signs: NDArray[np.int64],
     marks: Numbers,
     scratch: Numbers,
-    late: int,
+    late: Numbers,
     out: NDArray[np.uint8],
 ) -> None:
     """Let each rule alone decide each packet; out[rule, packet] becomes 1 where it is not
-    delivered, or delayed by more than `late`.
+    delivered, or delayed by more than late[packet].
 
     rules: uint8[rules, RULE.itemsize]; one: the octets of box.rules, of a single row.
     """
@@ -315,4 +321,4 @@ def decide_all(
                 box, state, side[at], data[offset[at] :], scratch, time[at], I(at)
             )
             marks[flow[at]] = state["mark"]
-            out[number, at] = 0 if fate == DELIVERED and release - time[at] <= late else 1
+            out[number, at] = 0 if fate == DELIVERED and release - time[at] <= late[at] else 1

@@ -270,7 +270,7 @@ def test_an_act_is_measured_by_the_times_at_which_packets_were_sent() -> None:
     tail = Tail(prober, LINE, Effect(PARTIAL, 0.4), best, through, unit[:1])  # type: ignore[arg-type]
     way = measure(tail, outcome, np.ones(20, bool), True, 10, 0)
     assert way is not None
-    assert np.diff(way.fast_times).tolist() == [3 * MS] * 9
+    assert np.diff(way.fast_times).tolist() == [[3 * MS] * 9] * len(way.fast_times)
 
 
 # -- limits

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The prober: limits of a rate. What shows that a queue delays, units that exceed a limit, and how
+its numbers are measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from midcall.captures.packets.numbers import TCP, UDP
+from midcall.experiments.probe.acts import act_unit, measure
+from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
+from midcall.experiments.probe.beliefs import Beliefs, hypothesis, with_act
+from midcall.experiments.probe.choice import Choice, is_playable
+from midcall.experiments.probe.effects import Finding, joined
+from midcall.experiments.probe.expected import Model
+from midcall.experiments.probe.fit import LATE, fits_of_limit, queued_of, strikes_of_limit
+from midcall.experiments.probe.found import Result
+from midcall.experiments.probe.line_oracle import DROP, PARTIAL, Effect
+from midcall.experiments.probe.plays import Plays
+from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
+from midcall.experiments.probe.rates import large_body, paced_body, steady_limit
+from midcall.experiments.probe.tails import Tail
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import EMPTY, Policy
+from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size
+from midcall.testbed.probing.strikes import passing
+from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
+from tests.experiments.prober_call import LINE, outcome_of, rule_of
+
+MS = 1_000_000
+NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
+FLOW, STREAM = Ends(UDP, NEAR, 40_000, FAR, 4_000), Ends(TCP, NEAR, 40_001, FAR, 443)
+SHAPE = {"act": "shape", "rate_kbit": 640.0, "queue_ms": 330.0}
+POLICE = {"act": "police", "rate_kbit": 455.0, "bucket_bytes": 40_000.0}
+
+
+def large(count: int, apart: int, size: int = 1_000, up: bool = True) -> Probe:
+    """Return large datagrams of one direction, all of them different."""
+    return tuple(Sent(at * apart, up, FLOW, at.to_bytes(2) + bytes([255]) * (size - 2))
+                 for at in range(count))  # fmt: skip
+
+
+def line_of(rule: Rule, access: str, noise: Noise) -> tuple[Prober, Baseline]:
+    """Return a prober of a line with one rule, and what the line does by itself."""
+    prober = Prober(VirtualSockets(Policy((rule,)), access, 5, noise), access, 5)
+    return prober, baseline_of(prober, [joined([one]) for one in
+                                        prober.ask("controls", control_units(), 4)])  # fmt: skip
+
+
+# -- what shows it
+
+
+def test_a_queue_shows_in_short_waits_of_datagrams_where_the_access_network_makes_none() -> None:
+    up = np.array([True, True])
+    for per_octet, short in (1e3, True), (2e4, False):
+        base = LINE._replace(per_octet=(per_octet, per_octet))
+        waits = queued_of(base, up, np.array([True, False]))
+        assert waits[1] == LATE + 6 * base.spread[1]
+        assert (waits[0] < waits[1]) == short
+
+
+def test_a_queue_strikes_datagrams_that_wait_briefly_and_a_policer_none_of_them() -> None:
+    unit = large(4, 1 * MS)
+    through = passing(unit, "fibre", STREAM_PATIENCE)
+    rule = hypothesis({"ports": [4_000]}).rule()
+    assert rule is not None
+    for act, struck in ((SHAPE, True), (POLICE, False)):
+        limited = strikes_of_limit(through, with_act([rule], Effect.of_limit(act)), LINE)
+        assert limited.struck.any() == struck
+
+
+def test_what_passes_below_a_limit_says_nothing_of_a_rule() -> None:
+    unit = large(40, 10 * MS)
+    none = np.zeros(40, bool)
+    outcome = outcome_of(unit, none, 4)
+    rules = np.array([none, ~none])  # on no packet, and on all of them
+    fits = fits_of_limit(rules, np.array([none, none]), outcome, LINE, Effect.of_limit(POLICE))
+    assert fits[0] == 0
+    assert abs(fits[1]) < 0.5
+
+
+@pytest.mark.parametrize(("lost", "least", "most"), [(3, 20.0, np.inf), (1, -2.0, 3.0)],
+                         ids=["losses of most copies", "the line's own losses"])  # fmt: skip
+def test_what_is_lost_below_a_limit_speaks_for_a_rule_if_the_line_itself_does_not_lose_it(
+    lost: int, least: float, most: float
+) -> None:
+    unit = large(40, 10 * MS)
+    none = np.zeros(40, bool)
+    outcome = outcome_of(unit, none, 4)
+    delay = outcome.delay.copy()
+    delay[:lost, 20:30] = -1
+    fits = fits_of_limit(np.array([none, ~none]), np.array([none, none]),
+                         outcome._replace(delay=delay), LINE, Effect.of_limit(POLICE))  # fmt: skip
+    assert fits[0] == 0
+    assert least < fits[1] < most
+
+
+# -- units
+
+
+@pytest.mark.parametrize("act", [POLICE, POLICE | {"bucket_bytes": 2_000.0}, SHAPE],
+                         ids=["large bucket", "small bucket", "queue"])  # fmt: skip
+def test_units_exceed_a_limit_and_can_be_played(act: dict[str, Any]) -> None:
+    core = large(1, 0, 200)
+    plays = Plays(Prober(VirtualSockets(EMPTY, "fibre", 1), "fibre", 1), core, Result())
+    sought = Effect.of_limit(act)
+    beliefs = Beliefs(LINE, [sought])
+    beliefs.add([hypothesis({"ports": [4_000]}), hypothesis({"ports": [4_000]}, "packet")])
+    choice = Choice(plays, beliefs, core, core, sought)
+    rule = [hypothesis({"ports": [4_000]}).rule()]
+    words = set()
+    for word, unit in choice.units():
+        assert is_playable(unit), word
+        if choice.predicted(unit, rule).struck.any():  # type: ignore[arg-type]
+            words.add(word)
+    assert {"other flows", "other flows, zeros", "again and again", "noise before it",
+            "much noise before it"} <= words  # fmt: skip
+
+
+@pytest.mark.parametrize("rate", [96.0, 455.0, 2_000.0])
+@pytest.mark.parametrize("access", ["adsl", "4g", "fibre"])
+def test_the_fast_part_exceeds_a_limit_in_each_direction_that_the_network_carries(
+    access: str, rate: float
+) -> None:
+    prober = Prober(VirtualSockets(EMPTY, access, 1), access, 1)
+    core = large(1, 0, 200)
+    sought = Effect.of_limit(POLICE | {"rate_kbit": rate})
+    tail = Tail(prober, LINE, sought, hypothesis({"size": "200-200"}),
+                lambda unit, tight: passing(unit, access, STREAM_PATIENCE), core)  # fmt: skip
+    unit, _, begin = act_unit(tail, core)
+    fast = prober.paced(unit[begin:])
+    seconds = (fast[-1].time - fast[0].time) / 1e9
+    for up in (True, False):
+        own = sum(ip_size(one) for one in fast if one.up == up) / 125 / seconds  # kbit/s
+        if rate < 0.5 * prober.rate[up]:
+            assert own > min(1.2 * rate, 0.6 * prober.rate[up])
+        assert own < prober.rate[up]
+    assert seconds < 6
+
+
+# -- numbers
+
+
+@pytest.mark.parametrize("noise", [Noise(), Noise(loss=0.04, jitter_ms=6)], ids=["clean", "noise"])
+@pytest.mark.parametrize(("access", "rate", "bucket"),
+                         [("wifi", 143.0, 6_100), ("4g", 178.0, 17_600)])  # fmt: skip
+def test_a_limit_shows_in_what_passes_of_large_datagrams_of_one_pace(
+    access: str, rate: float, bucket: int, noise: Noise
+) -> None:
+    rule = rule_of({"protocol": "udp"}, "police", rate_kbit=rate, bucket_bytes=bucket)
+    prober, base = line_of(rule, access, noise)
+    pace = 2 * rate * 125
+    unit = paced_body(large(2, 0), large_body(large(9, 0), pace), pace, False)
+    outcome = prober.ask("fast", [unit], 4, apart=unit[-1].time)[0]
+    limit = steady_limit(outcome, base, 2, True)
+    assert limit is not None
+    assert limit.act == "police"
+    assert limit.rate == pytest.approx(rate, rel=0.1)
+    assert limit.room == pytest.approx(bucket, rel=0.25)
+
+
+@pytest.mark.parametrize("rule", [
+    rule_of({"protocol": "udp"}, "loss", loss=0.5),
+    rule_of({"packets": "20-"}, "drop"),
+    rule_of({"protocol": "tcp"}, "drop"),
+], ids=["loss", "drop", "nothing"])  # fmt: skip
+def test_what_passes_of_one_pace_is_no_limit_without_one(rule: Rule) -> None:
+    prober, base = line_of(rule, "4g", Noise(loss=0.02))
+    unit = paced_body(large(2, 0), large_body(large(9, 0), 1e5), 1e5, False)
+    outcome = prober.ask("fast", [unit], 4, apart=unit[-1].time)[0]
+    assert steady_limit(outcome, base, 2, True) is None
+
+
+def test_large_datagrams_are_the_large_ones_of_a_flow() -> None:
+    same = (*large(3, 0, 100), *large(2, 0, 900), *large(2, 0, 1_200))
+    body = large_body(same, 100_000.0)
+    assert {len(one.payload) for one in body} == {900, 1_200}
+    assert sum(map(ip_size, body)) == pytest.approx(4 * 100_000, rel=0.3)
+
+
+def test_copies_that_are_sent_at_other_times_are_measured_by_their_own() -> None:
+    unit = large(30, 1 * MS)
+    outcome = outcome_of(unit, np.zeros(30, bool), 2)
+    planned = np.stack([np.arange(30) * 2 * MS, np.arange(30) * 5 * MS])
+    tail = Tail(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), LINE, Effect.of_limit(POLICE),
+                hypothesis({"size": "1-"}, "packet"),
+                lambda some, tight: passing(some, "4g", STREAM_PATIENCE), unit[:1])  # fmt: skip
+    way = measure(tail, outcome._replace(planned=planned), np.ones(30, bool), True, 10, 0)
+    assert way is not None
+    assert np.unique(np.diff(way.fast_times, axis=1), axis=1).tolist() == [[2 * MS], [5 * MS]]
+
+
+# -- what the rules found explain
+
+
+def test_a_limit_is_simulated_with_the_times_at_which_its_unit_was_sent() -> None:
+    unit = large(60, 60 * MS, 1_400)
+    prober = Prober(VirtualSockets(EMPTY, "adsl", 1), "adsl", 1)
+    for act, moved in (("shape", False), ("drop", True)):
+        more = {"rate_kbit": 640.0, "queue_ms": 330.0} if act == "shape" else {}
+        rule = rule_of({"ports": [5_000]}, act, **more)
+        model = Model(prober, LINE, [rule])
+        outcome = model.outcome(unit, False, False, None)
+        times = np.array([one.time for one in unit])
+        assert outcome.planned is not None
+        shift = np.abs(outcome.planned - outcome.planned[:, :1] - times).max()
+        assert (shift > 20 * MS) == moved
+
+
+def test_losses_of_few_packets_in_few_copies_are_the_edge_of_a_limit() -> None:
+    unit = large(30, 10 * MS)
+    plays = Plays(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), unit, Result())
+    for places, kind, edge in (([20], PARTIAL, True), (list(range(10, 20)), PARTIAL, False),
+                               ([20], DROP, False)):  # fmt: skip
+        outcome = outcome_of(unit, np.zeros(30, bool), 48)
+        delay = outcome.delay.copy()
+        delay[:10, places] = -1
+        plays.own, plays.base = outcome._replace(delay=delay), LINE
+        finding = Finding(kind, FLOW, True, 34.0, 0.2, places[0])
+        assert plays.at_edge([finding]) == edge
+    assert not plays.at_edge([])
