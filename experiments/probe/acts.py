@@ -32,7 +32,7 @@ from midcall.experiments.probe.rates import (
     refined,
     shaper,
 )
-from midcall.experiments.probe.tails import MOST_LARGE, STREAM_APART, STREAM_COUNT, Tail
+from midcall.experiments.probe.tails import HEADERS, MOST_LARGE, STREAM_APART, STREAM_COUNT, Tail
 from midcall.experiments.probe.units import marked, point_after, zeros
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Ends, Probe, Sent, in_order, ip_size
@@ -44,9 +44,8 @@ Floats = NDArray[np.float64]
 #: Packets and their distance in the slow part; least distance and seconds of the fast part.
 SLOW, SLOW_APART, FAST_SECONDS = 24, 60 * MS, 2.4
 #: Packets of the fast part, at most; how often it exceeds a limit of a rate, and its least distance
-#: then, in ns; octets of the headers
-#: of a datagram, and of a payload at least.
-MOST_FAST, EXCEEDED, LEAST_GAP, HEADERS, LEAST_FAST = 500, 2.5, MS // 2, 28, 20
+#: then, in ns; octets of a payload, at least.
+MOST_FAST, EXCEEDED, LEAST_GAP, LEAST_FAST = 500, 2.5, MS // 2, 20
 #: Packets of each direction that show the line's own loss at the same time, and its own delay.
 CONTROLS, FEW_CONTROLS = 120, 14
 #: Share of controls that a rule does not strike, below which they do not show the line itself.

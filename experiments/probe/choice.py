@@ -25,7 +25,7 @@ from midcall.experiments.probe.found import LIMITS, Found
 from midcall.experiments.probe.line_oracle import INJECT, SHARES, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import MS
-from midcall.experiments.probe.tails import apart_for, beyond, over_limit, size_over_limit
+from midcall.experiments.probe.tails import HEADERS, apart_for, beyond, over_limit, size_over_limit
 from midcall.experiments.probe.units import (
     MOST_PACKETS,
     carriers,
@@ -167,7 +167,7 @@ class Choice:
         many = self.sought.kind in SHARES
         count, apart = (60, 3 * MS) if many else (4, 15 * MS)
         large = size_over_limit(self.sought, LARGE, count)
-        count = max(count, over_limit(self.sought, large + 28))
+        count = max(count, over_limit(self.sought, large + HEADERS))
         protos = (UDP, TCP) if self.sought.kind == INJECT else (UDP,)
         apart = apart_for(self.beliefs.best, apart)
         extra = beyond(self.beliefs.best, max(apart // MS, 15))

@@ -369,15 +369,14 @@ def datagram_limit(
     if waits:
         paces = [most * SLOWER**number for number in range(PACES)]
     paces = [one for one in dict.fromkeys(paces) if octets / one < LONGEST]
-    first = [one for one in own if one.payload][:BEFORE]
-
     if not paces:
         return None
+    first = [one for one in own if one.payload][:BEFORE]
     units = [paced_body(first, body, pace, waits) for pace in paces]
     outcomes = prober.ask("its datagrams at several paces", units, COPIES // 2, apart=BETWEEN)
-    limit = passed_limit([one for one in outcomes if one.sent.all()], base, len(first), up)
+    sent = [one for one in outcomes if one.sent.all()]
+    limit = passed_limit(sent, base, len(first), up)
     if waits and (limit is None or limit.act != "shape"):
-        sent = [one for one in outcomes if one.sent.all()]
         limit = queue_of(sent, base, len(first))
     elif limit is None:
         more_than_line = base.loss[int(up)] + LEAST_LOST

@@ -37,8 +37,9 @@ STREAM_COUNT, STREAM_APART = 24, 300 * MS
 LATER, MOST_WAIT, FOREVER = 1.15, 60.0, 1 << 40
 #: Forms of packets that need not meet a match, see Tail.
 FORMS = ("noise", "zeros", "tiny", "long")
-#: How often its room a limited rate is exceeded by, and the largest payload that does.
-BEYOND_ROOM, MOST_LARGE = 1.6, 1200
+#: How often its room a limited rate is exceeded by, the largest payload that does, and octets of
+#: the headers of a datagram (IPv4, UDP).
+BEYOND_ROOM, MOST_LARGE, HEADERS = 1.6, 1200, 28
 #: Pairs of packets in which an allowance of seconds is used up, at most.
 SLOW = 40
 
