@@ -114,7 +114,8 @@ class Identifier:
         measured = found.act.get("act") in LIMITS
         if measured and is_limited(self.plays, finding):
             found.refute("it limits the rate of packets that a rule found before limits")
-        known = found.sought.limit in self.limits  # several paces show it, whatever is limited
+        # of datagrams several paces show it, whatever is limited; a stream may send again
+        known = self.limits.get(found.sought.limit, main) is None
         if may_limit and found.sought.limit and not known and not (measured and not found.notes):
             other = self.identify(finding, False, apart)
             explains = other is not None and other.explained > LEAST_EXPLAINED and not other.notes
