@@ -182,8 +182,8 @@ def strikes(
     """Return what each of some rules, alone, would strike of a unit.
 
     The acts of the rules must be drop, stall or drop-media, or all of them the same police or
-    shape, of which packets count that are dropped or delayed by more than `late`, in ns: of all or, as
-    int64[frames], of each.
+    shape, of which packets count that are dropped or delayed by more than `late`, in ns: of all
+    or, as int64[frames], of each.
     """
     flows = flows_of(through.unit)
     count = len(through.packet)

@@ -187,6 +187,26 @@ def test_names_of_one_protocol_are_a_list() -> None:
     ]
 
 
+def test_names_below_the_same_labels_are_a_list_as_well() -> None:
+    names = ("chat.a.example", "cdn1.up.b.example", "cdn2.up.b.example", "b.example")
+    lines = "\n".join(f"{at}.0 > tcp peer:443/4100{at} tls-hello {name}"
+                      for at, name in enumerate(names))  # fmt: skip
+    unit = probe_of(scene(lines))
+    lists = list(lists_of_names(unit, np.ones(len(unit))))
+    for listed in (
+        [*names],
+        ["chat.a.example", "*.up.b.example", "b.example"],
+        ["*.a.example", "*.b.example", "b.example"],
+    ):
+        assert {"name": listed, "name_in": ["tls"]} in lists
+        assert {"name": listed} in lists
+    assert len(lists) == 6
+    one = probe_of(scene("0.0 > tcp peer:443/41000 tls-hello a.b.example\n"
+                         "1.0 > tcp peer:443/41001 tls-hello c.b.example"))  # fmt: skip
+    assert {tuple(some["name"]) for some in lists_of_names(one, np.ones(len(one)))} == {
+        ("a.b.example", "c.b.example")}  # fmt: skip
+
+
 @pytest.mark.parametrize(("opens", "equal"), [(True, True), (False, False)])
 def test_a_reset_towards_a_server_that_answers_a_syn_is_a_drop(opens: bool, equal: bool) -> None:
     match = {"ports": [443]} if opens else {"name": ["a.example"]}
