@@ -65,6 +65,9 @@ SOME_ARRIVE, STEADILY = 0.97, 0.02
 #: Share of losses beyond the line's own at a pace that counts, and how much more must pass in more
 #: time, as a share of what passes at the fastest pace.
 LEAST_LOST, GROWS = 0.06, 0.2
+#: Packets that show whether a delay is the same for all, at least; parts of the median that are,
+#: and the share of packets that must be.
+LEAST_EQUAL, EQUALLY, MOST_EQUAL = 5, (0.7, 1.5), 0.85
 #: Share of a pace below which a queue's rate is not the pace itself, and how much the rates of the
 #: copies may differ.
 FULL, UNLIKE = 0.9, 0.3
@@ -521,13 +524,15 @@ def rate_limit(
     none. first: the first packet that shows one; packets that no copy has sent are left out."""
     unit, ends, up = outcome.unit, outcome.unit[first].ends, outcome.unit[first].up
     sent = np.atleast_1d(outcome.sent.any(axis=0))
+    own = [at for at, one in enumerate(unit) if one.ends == ends and sent[at]]
+    same = [at for at in own if unit[at].up == up and unit[at].payload]
     if ends.proto == TCP:
         core = core_of_flow(unit, first)
         # of a stream whose kernels give up, the end never arrives
         some = {PARTIAL, DELAY, DROP} if len(core) > 1 else {PARTIAL, DELAY}
+        if set(kinds) == {DELAY} and is_constant(base.excess(outcome)[:, same]):
+            return None
         return stream_limit(prober, base, core, up) if core and some & set(kinds) else None
-    own = [at for at, one in enumerate(unit) if one.ends == ends and sent[at]]
-    same = [at for at in own if unit[at].up == up]
     if ends.proto != UDP:
         return None
     if {PARTIAL, DROP} & set(kinds):
@@ -541,6 +546,18 @@ def rate_limit(
                 default=0)  # fmt: skip
     whole = tuple(unit[at] for at in own)
     return datagram_limit(prober, base, whole, up, waits, 0 if waits else least)
+
+
+def is_constant(excess: Floats) -> bool:
+    """Return whether packets of a stream wait equally long, the first ones too: in a queue they
+    wait for those before them, and for their own octets. excess: float64[copies, packets]."""
+    known = excess[:, np.isfinite(excess).any(axis=0)]
+    if known.shape[1] < LEAST_EQUAL:
+        return False
+    waits = np.nanmedian(known, axis=0)
+    parts = waits / max(float(np.median(waits)), 1.0)
+    equal = (parts > EQUALLY[0]) & (parts < EQUALLY[1])
+    return bool(equal[:2].all() and equal.mean() > MOST_EQUAL)
 
 
 def ramps(excess: Floats) -> bool:

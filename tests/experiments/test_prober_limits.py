@@ -18,10 +18,16 @@ from midcall.experiments.probe.effects import Finding, joined
 from midcall.experiments.probe.expected import Model
 from midcall.experiments.probe.fit import LATE, fits_of_limit, queued_of, strikes_of_limit
 from midcall.experiments.probe.found import Result
-from midcall.experiments.probe.line_oracle import DROP, PARTIAL, Effect
+from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
-from midcall.experiments.probe.rates import large_body, paced_body, steady_limit
+from midcall.experiments.probe.rates import (
+    is_constant,
+    large_body,
+    paced_body,
+    rate_limit,
+    steady_limit,
+)
 from midcall.experiments.probe.tails import Tail
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
@@ -172,6 +178,38 @@ def test_what_passes_of_one_pace_is_no_limit_without_one(rule: Rule) -> None:
     unit = paced_body(large(2, 0), large_body(large(9, 0), 1e5), 1e5, False)
     outcome = prober.ask("fast", [unit], 4, apart=unit[-1].time)[0]
     assert steady_limit(outcome, base, 2, True) is None
+
+
+@pytest.mark.parametrize(("waits", "constant"), [
+    ([380, 372, 391, 385, 377, 380, 379], True),
+    ([380, 372, 391, 385, 377, 380, 1_400], True),  # one that was sent again
+    ([20, 60, 380, 385, 377, 380, 379], False),  # a queue that fills
+    ([30, 92, 31, 90, 29, 88, 30], False),  # each for its own octets
+    ([380, 372, 391], False),
+], ids=["delay", "again", "queue", "sizes", "few"])  # fmt: skip
+def test_a_stream_that_is_late_by_the_same_everywhere_is_not_limited(
+    waits: list[int], constant: bool
+) -> None:
+    excess = np.array([waits, [one + 9 for one in waits]], np.float64) * MS
+    excess[0, 1] = np.nan
+    assert is_constant(excess) == constant
+
+
+@pytest.mark.parametrize(("act", "asks"), [
+    ({"act": "delay", "delay_ms": 380.0}, False),
+    ({"act": "shape", "rate_kbit": 64.0, "queue_ms": 400.0}, True),
+], ids=["delay", "queue"])  # fmt: skip
+def test_no_paces_are_played_of_a_stream_with_a_constant_delay(
+    act: dict[str, Any], asks: bool
+) -> None:
+    prober, base = line_of(rule_of({"protocol": "tcp"}, **act), "4g", Noise())
+    unit = tuple(Sent(at * 100 * MS, True, STREAM, bytes([at]) * (100 + 400 * (at % 2)))
+                 for at in range(12))  # fmt: skip
+    outcome = prober.ask("stream", [unit], 4)[0]
+    before = prober.probes
+    limit = rate_limit(prober, base, outcome, 1, {DELAY})
+    assert (prober.probes > before) == asks
+    assert (limit is not None) == asks
 
 
 def test_large_datagrams_are_the_large_ones_of_a_flow() -> None:
