@@ -58,6 +58,9 @@ MOST_TRIES = 7
 LISTS = ("addresses", "dns", "name", "payload")
 #: Probability from which a further rule is named at once: its scope may be in doubt.
 LEAST_SURE = 0.3
+#: Score of a delay or a share of losses from which it degrades a call although no rule explains it:
+#: the capture was played until an effect was plain.
+UNEXPLAINED = 60.0
 #: Share of losses of controls, or of packets that others overtake, that few lines have.
 MUCH = 0.08
 #: Probability of another scope or direction of a rule found, as a share of that of its own, from
@@ -216,9 +219,10 @@ class Search:
         if self.result.found:
             acts = {one.rule.act for one in self.result.found}
             return "blocked" if acts & BLOCKING else "degraded"
-        if strongest < PLAIN:
+        blocks = {INJECT, DROP} & {one.kind for one in seen}
+        if strongest < (PLAIN if blocks else UNEXPLAINED):
             return "cannot tell"  # no rule explains it, and it is not plain
-        return "blocked" if {INJECT, DROP} & {one.kind for one in seen} else "degraded"
+        return "blocked" if blocks else "degraded"
 
     def much_disturbed(self) -> list[str]:
         """Return notes on controls that lose more, or are overtaken more often, than on most lines:

@@ -18,7 +18,7 @@ from midcall.experiments.probe.effects import Finding, joined
 from midcall.experiments.probe.excerpts import around
 from midcall.experiments.probe.expected import without_delays
 from midcall.experiments.probe.found import Found, Result
-from midcall.experiments.probe.line_oracle import DROP, PARTIAL, Effect
+from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import SHARE, STREAM_PATIENCE, Prober
 from midcall.experiments.probe.rates import datagram_limit
@@ -367,3 +367,15 @@ def test_messages_of_other_kinds_are_no_smaller_than_the_packet_in_whose_place_t
         other = changed[word]
         assert read(other).kind == read(one._replace(payload=example)).kind
         assert len(other.payload) >= size
+
+
+@pytest.mark.parametrize(("kind", "score", "verdict"), [
+    (DELAY, 35.0, "cannot tell"), (PARTIAL, 35.0, "cannot tell"), (DELAY, 90.0, "degraded"),
+    (DROP, 35.0, "blocked"), (DROP, 20.0, "cannot tell"),
+])  # fmt: skip
+def test_an_effect_that_no_rule_explains_must_be_plainer_to_degrade_a_call(
+    kind: str, score: float, verdict: str
+) -> None:
+    search = Search(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), call(), 1.0)
+    search.result.findings = [Finding(kind, call()[0].ends, True, score, 0.2, 0)]
+    assert search.verdict() == verdict
