@@ -122,8 +122,7 @@ def act_unit(tail: Tail, core: Probe, apart_slow: int = SLOW_APART) -> tuple[Pro
     begin = packets[-1].time + 400 * MS
     least, octets = fast_pace(tail, ip_size(last))
     moment = sent_at(tail, last, begin, 0, "fast", octets)
-    gap = max(least, *(0 if octets else int(ip_size(one) * 8e6 / (rates[one.up] * SHARE))
-                       for one in moment))  # fmt: skip
+    gap = max(least, *(int(ip_size(one) * 8e6 / (rates[one.up] * SHARE)) for one in moment))
     count = int(min(FAST_SECONDS * 1000 * MS / gap, MOST_FAST))
     fast: list[Sent] = []
     for number in range(0 if by_share else min(count, 60) if stream else count):
@@ -144,11 +143,10 @@ def fast_pace(tail: Tail, size: int) -> tuple[int, tuple[int, int] | None]:
     rate = EXCEEDED * tail.sought.act["rate_kbit"] / 8e6  # octets/ns
     if tail.repeats:
         return int(max(size / rate, LEAST_GAP)), None
-    gap = FAST_SECONDS * 1000 * MS / MOST_FAST
-    size = int(min(max(rate * gap, OCTETS), MOST_LARGE))
-    gap = size / rate
+    large = min(max(rate * FAST_SECONDS * 1000 * MS / MOST_FAST, OCTETS), MOST_LARGE)
+    gap = large / rate
     carried = [tail.prober.rate[up] * SHARE * gap / 8e6 for up in (False, True)]
-    down, up = (int(max(min(size, one) - HEADERS, LEAST_FAST)) for one in carried)
+    down, up = (int(max(min(large, one) - HEADERS, LEAST_FAST)) for one in carried)
     return int(gap), (down, up)
 
 

@@ -173,8 +173,8 @@ class Choice:
         extra = beyond(self.beliefs.best, max(apart // MS, 15))
         noise = large if self.sought.limit else SMALL
         for proto in protos:
-            unit = scope_unit(self.core, count + extra, apart, proto=proto, size=noise)
-            yield "other flows", unit
+            neighbours = scope_unit(self.core, count + extra, apart, proto=proto, size=noise)
+            yield "other flows", neighbours
         if self.sought.limit:
             yield "other streams, which share a limit", sharing_unit(self.core, self.sought)
         for size in (large, SMALL) if self.sought.limit else (SMALL, TINY, LARGE):
@@ -185,11 +185,10 @@ class Choice:
         others = [one._replace(ends=one.ends._replace(near=near)) for one in others[:48]]
         yield "flows of the capture", scope_unit(self.core, 2, apart, others)
         yield "again and again", self.repeated(self.core, count + extra, apart, noise)
-        for word, before, pause, size in (
-            ("noise before it", 6, 10 * MS, SMALL), ("much noise before it", 30, 5 * MS, 200),
-        ):  # fmt: skip
-            behind = apart if self.sought.limit else pause
-            yield word, preceded_unit(self.core, before, pause, size, count + extra, behind, noise)
+        for word, before in (("noise before it", (6, 10 * MS, SMALL)),
+                             ("much noise before it", (30, 5 * MS, 200))):  # fmt: skip
+            after = count + extra, apart if self.sought.limit else before[1], noise
+            yield word, preceded_unit(self.core, before, after)
         last = self.core[-1]
         for word, other in changed_packets(last, self.plays.points):
             changed = (*with_ends(self.core[:-1], last.ends, other.ends), other)

@@ -34,8 +34,8 @@ from midcall.testbed.probing.strikes import Passing, strikes
 
 #: Far addresses, or names, of a list that a rule may have, at most.
 MOST_LISTED = 12
-#: Last labels of the names of a list below which all others may be listed as well: all, 3 and 2.
-LABELS = (127, 3, 2)
+#: How many last labels the names below a listed pattern share.
+LABELS = (3, 2)
 #: Packets of a flow of which one may be the first that is struck after an allowance of seconds.
 FIRST_STRUCK = 4
 #: Log-likelihood ratio by which an end of condemnations must explain a unit better than none, and
@@ -104,8 +104,8 @@ def conditions_around(plays: Plays, outcome: Outcome, sought: Effect) -> list[Ma
 
 def lists_of_names(unit: Probe, shows: np.ndarray[Any, Any]) -> Iterator[Match]:
     """Yield lists of the names that flows ask for, or open with, of which a packet shows an effect:
-    names that are asked for, server names, and server names of one protocol; each list also with
-    all names below the last labels of these."""
+    names that are asked for, server names, and server names of one protocol; each list also as
+    patterns of the names' last labels."""
     flows = {one.ends for one, hit in zip(unit, shows, strict=True) if hit > 0.5}
     looked: dict[Ends, int] = dict.fromkeys(flows, 0)
     names: dict[str, list[str]] = {}  # by protocol
@@ -120,17 +120,10 @@ def lists_of_names(unit: Probe, shows: np.ndarray[Any, Any]) -> Iterator[Match]:
     lists: list[tuple[str, list[str], Match]] = [("dns", asked, {}), ("name", servers, {})]
     lists += [("name", listed, {"name_in": [where]}) for where, listed in names.items()]
     for key, listed, more in lists:
-        patterns = {tuple(dict.fromkeys(below(name, labels) for name in listed))
-                    for labels in LABELS}  # fmt: skip
-        for different in sorted(patterns, key=len, reverse=True):
-            if 1 < len(different) <= MOST_LISTED:
-                yield {key: list(different)} | more
-
-
-def below(name: str, labels: int) -> str:
-    """Return the pattern of all names below the last labels of one, itself where it has no more."""
-    parts = name.split(".")
-    return name if len(parts) <= labels else ".".join(["*", *parts[-labels:]])
+        patterns = ([".".join(["*", *name.split(".")[-labels:]]) for name in listed]
+                    for labels in LABELS)  # fmt: skip
+        different = dict.fromkeys(tuple(dict.fromkeys(some)) for some in (listed, *patterns))
+        yield from ({key: list(one)} | more for one in different if 1 < len(one) <= MOST_LISTED)
 
 
 def with_allowances(

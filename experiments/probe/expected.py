@@ -85,8 +85,8 @@ class Model:
             self.prober.fresh_far, self.prober.far_bits = self.of.fresh_far, self.of.far_bits
             copies = FEW if tight or len(unit) > LONG else COPIES
             # copies that take turns move each other's packets, and a queue depends on their times
-            lone = self.limits and unit and not tight
-            apart = unit[-1].time + PATIENCE if lone else APART
+            alone = self.limits and unit and not tight
+            apart = unit[-1].time + PATIENCE if alone else APART
             played = self.prober.ask(
                 "", [unit], copies, tight, patience, apart, keep_far=[keep_far]
             )[0]  # fmt: skip

@@ -114,7 +114,7 @@ def affected_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools
             usable = np.isfinite(excess) & ~sent_again(outcome, spread)
             return np.nan_to_num(excess, nan=-1.0) > line, usable, other
         if sought.limit:  # what waits behind a dropped packet of a stream is late, too
-            queued = queued_of(base, outcome.up, sought.act["act"] == "shape" and ~outcome.streams)
+            queued = least_wait(base, outcome.up, outcome.streams, sought.act["act"])
             least = np.maximum(queued, OF_WAIT * waits_in_streams(outcome, sought))
             late = np.nan_to_num(excess, nan=0.0) > least
             of_streams = held_up(outcome, base) if outcome.held_up is None else outcome.held_up
@@ -157,9 +157,9 @@ def held_up(outcome: Outcome, base: Baseline) -> Floats:
 def strikes_of_limit(through: Passing, rules: Sequence[Rule], base: Baseline) -> Strikes:
     """Return what rules that limit a rate drop or delay of a unit, on a line without noise: of
     streams with what waits behind it."""
-    of_frames = np.array([through.ends[flow].proto == TCP for flow in through.flow.tolist()], bool)
-    waits = rules[0].act == "shape" and ~of_frames if rules else False
-    late = queued_of(base, through.side == UP, waits)
+    of_streams = np.array([ends.proto == TCP for ends in through.ends], bool)[through.flow]
+    act = rules[0].act if rules else ""
+    late = least_wait(base, through.side == UP, of_streams, act)
     found = strikes(through, rules, late.astype(np.int64))
     streams = np.array([one.ends.proto == TCP for one in through.unit])
     return found._replace(struck=np.where(streams[None, :], found.lost, found.struck))
@@ -352,14 +352,17 @@ def late_of(base: Baseline) -> int:
     return int(LATE + 6 * max(base.spread))
 
 
-def queued_of(base: Baseline, up: Bools, waits: Bools | bool) -> Floats:
+def least_wait(base: Baseline, up: Bools, streams: Bools, act: str) -> Floats:
     """Return the delay from which packets count as ones that a queue delays, in ns,
-    float64[packets]. up: bool[packets]; waits: which of them are datagrams that may wait in a
-    queue: that is plain from the delay on that the access network makes of two large packets
-    before them."""
+    float64[packets]. A datagram under a rule that shapes counts as soon as it waits for longer than
+    two large packets before it make it wait in the access network.
+
+    up, streams: bool[packets], which go upwards, and which are a stream's; act: of the rule.
+    """
     way = up.astype(int)
     own = SHORT + 2 * MOST_OCTETS * np.array(base.per_octet)[way]
-    least = np.where(waits, np.minimum(own, LATE), LATE)
+    short = np.minimum(own, LATE) if act == "shape" else LATE
+    least = np.where(streams, LATE, short)
     return np.asarray(least + 6 * np.array(base.spread)[way], np.float64)
 
 

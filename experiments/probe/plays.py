@@ -82,9 +82,9 @@ PLAIN = 30.0
 LEAST_FURTHER = 14.0
 #: Score of an effect in more of the capture from which it is looked into.
 LEAST_LATE = 7.0
-#: Packets of a flow and direction, of these ones that show losses, at most, and copies in which one
-#: does, at least, where a limit of a rate is at its edge.
-LEAST_OF_FLOW, FEW_AT_EDGE, EDGE_LOST = 10, 2, 2
+#: Packets of a flow and direction at the edge of a limit, at least; of these ones that are lost
+#: more often than the line itself loses them, at most; what is more often: copies, and a multiple.
+LEAST_OF_FLOW, FEW_AT_EDGE, EDGE_LOST, MORE_THAN_LINE = 10, 2, 2, 4.0
 #: Part of the losses of a flow and direction from which on an effect is plain.
 PART_OF_LOSSES = {DROP: 0.1, PARTIAL: 0.5}
 #: What plays of more of the capture ask.
@@ -246,10 +246,10 @@ class Plays:
         """Return whether some copies alone lose very few of a flow's datagrams, and nothing else
         shows: the edge of a limit, which more of the capture exceeds."""
         gone = self.own.lost.sum(axis=0)
-        line = self.base.losses(self.own) * len(self.own.delay)
+        line = MORE_THAN_LINE * self.base.losses(self.own) * len(self.own.delay)
         for one in seen:
             own = np.array([(sent.ends, sent.up) == (one.ends, one.up) for sent in self.own.unit])
-            few = int((own & (gone > EDGE_LOST + 4 * line)).sum()) <= FEW_AT_EDGE
+            few = int((own & (gone > EDGE_LOST + line)).sum()) <= FEW_AT_EDGE
             if one.kind != PARTIAL or one.ends.proto == TCP or own.sum() < LEAST_OF_FLOW or not few:
                 return False
         return bool(seen)

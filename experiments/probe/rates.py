@@ -426,11 +426,10 @@ def steady_limit(outcome: Outcome, base: Baseline, first: int, up: bool) -> Limi
     sizes, lost = outcome.size[first:].astype(float), outcome.lost[:, first:]
     excess = base.excess(outcome)[:, first:]
     waits = bool(np.isfinite(excess).any() and np.nanquantile(excess, 0.9) > late_of(base))
-    rows = [shaper(*row) if waits else policer(*row)
-            for row in zip(times, [sizes] * len(times), excess if waits else lost,
-                           strict=True)]  # fmt: skip
-    fitted = np.array([one for one in rows if one is not None])
-    if 2 * len(fitted) <= len(rows):
+    fits = [shaper(times[copy], sizes, excess[copy]) if waits
+            else policer(times[copy], sizes, lost[copy]) for copy in range(len(times))]  # fmt: skip
+    fitted = np.array([one for one in fits if one is not None])
+    if 2 * len(fitted) <= len(fits):
         return None
     rate, room = np.median(fitted, axis=0)
     if np.std(fitted[:, 0]) > UNLIKE * rate or room <= 0:

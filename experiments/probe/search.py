@@ -58,8 +58,8 @@ MOST_TRIES = 7
 LISTS = ("addresses", "dns", "name", "payload")
 #: Probability from which a further rule is named at once: its scope may be in doubt.
 LEAST_SURE = 0.3
-#: Score of a delay or a share of losses from which it degrades a call although no rule explains it:
-#: the capture was played until an effect was plain.
+#: Score from which an effect that blocks nothing degrades a call although no rule explains it: the
+#: capture was played until an effect was plain.
 UNEXPLAINED = 60.0
 #: Share of losses of controls, or of packets that others overtake, that few lines have.
 MUCH = 0.08

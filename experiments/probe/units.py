@@ -168,19 +168,19 @@ def repeated_unit(
 
 
 def preceded_unit(
-    trigger: Probe, count: int, apart: int, size: int, after: int, apart_after: int, size_after: int
-) -> Probe:
-    """Return noise in the trigger's flow, then the trigger, then noise again. count, after: pairs
-    of packets of noise; apart, apart_after: ns between them; size, size_after: about so many octets
-    of each."""
+    trigger: Probe, before: tuple[int, int, int], after: tuple[int, int, int]
+) -> Probe:  # fmt: skip
+    """Return noise in the trigger's flow, then the trigger, then noise again. before, after: how
+    many pairs of packets of noise, ns between two pairs, and about how many octets each has."""
     last = trigger[-1]
     own = point_after(last)
-    before = carriers(last.ends, 0, count, apart, "before", size, dscp=own)
+    (count, apart, size), (count_after, apart_after, size_after) = before, after
+    noise = carriers(last.ends, 0, count, apart, "before", size, dscp=own)
     shift = count * apart + PAUSE
     moved = [one._replace(time=one.time + shift) for one in trigger]
-    rest = carriers(last.ends, moved[-1].time + PAUSE, after, apart_after, "behind", size_after,
-                    dscp=own)  # fmt: skip
-    return in_order([*before, *moved, *rest])
+    rest = carriers(last.ends, moved[-1].time + PAUSE, count_after, apart_after, "behind",
+                    size_after, dscp=own)  # fmt: skip
+    return in_order([*noise, *moved, *rest])
 
 
 def dense_unit(base: Probe, most: int = ADDED) -> Probe:

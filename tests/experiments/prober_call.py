@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from midcall.experiments.probe.baseline import Baseline
-from midcall.experiments.probe.prober import Outcome
+from midcall.captures.packets.numbers import TCP, UDP
+from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
+from midcall.experiments.probe.effects import joined
+from midcall.experiments.probe.prober import Outcome, Prober
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.language import Rule
-from midcall.testbed.probing.probe import Probe, ip_size, probe_of
+from midcall.testbed.policy.operator import Policy
+from midcall.testbed.probing.probe import Ends, Probe, ip_size, probe_of
+from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
 
 CALL = """
 0.00 > udp relay:3478/40001 stun-allocate 4000
@@ -28,6 +32,9 @@ CALL = """
 0.40 < tcp peer:443/40003 tls 600
 0.50 > tcp peer:443/40003 tls 100 x4 0.1
 """
+NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
+FLOW, STREAM = Ends(UDP, NEAR, 40_000, FAR, 4_000), Ends(TCP, NEAR, 40_001, FAR, 443)
+NOISE = Noise(loss=0.005, jitter_ms=3)
 #: A line with 2 % of loss and 50 ms of delay in each direction.
 LINE = Baseline((0.02, 0.02), (5e7, 5e7), (0.0, 0.0), (1e6, 1e6), ((2, 100), (2, 100)))
 
@@ -42,6 +49,13 @@ def rule_of(match: dict[str, Any], act: str, **more: Any) -> Rule:
     return Rule.model_validate(
         {"name": "r", "match": match, "act": act, "grade": "C", "source": "test", **more}
     )
+
+
+def line_of(rule: Rule, access: str = "4g", noise: Noise = NOISE) -> tuple[Prober, Baseline]:
+    """Return a prober of a line with one rule, and what the line does by itself."""
+    prober = Prober(VirtualSockets(Policy((rule,)), access, 5, noise), access, 5)
+    outcomes = [joined([one]) for one in prober.ask("controls", control_units(), 4)]
+    return prober, baseline_of(prober, outcomes)
 
 
 def outcome_of(unit: Probe, struck: NDArray[np.bool_], copies: int) -> Outcome:

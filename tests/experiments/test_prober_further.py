@@ -39,14 +39,18 @@ from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.probe import Ends, Probe, Sent, flows_of, ip_size, probe_of
 from midcall.testbed.probing.strikes import passing, strikes
-from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
-from tests.experiments.prober_call import LINE, call, outcome_of, rule_of
+from midcall.testbed.probing.virtual_line import VirtualSockets
+from tests.experiments.prober_call import (
+    FLOW,
+    LINE,
+    NOISE,
+    STREAM,
+    call,
+    outcome_of,
+    rule_of,
+)
 
 MS = 1_000_000
-NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
-FLOW = Ends(UDP, NEAR, 40_000, FAR, 4_000)
-STREAM = Ends(TCP, NEAR, 40_001, FAR, 443)
-NOISE = Noise(loss=0.005, jitter_ms=3)
 MEDIA = """
 0.00 > udp relay:3478/40001 stun-binding
 0.04 < udp relay:3478/40001 stun-binding-answer

@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.probe.acts import act_unit, measure
-from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
 from midcall.experiments.probe.beliefs import Beliefs, hypothesis, with_act
 from midcall.experiments.probe.choice import Choice, is_playable
-from midcall.experiments.probe.effects import Finding, joined
+from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.expected import Model
-from midcall.experiments.probe.fit import LATE, fits_of_limit, queued_of, strikes_of_limit
+from midcall.experiments.probe.fit import LATE, fits_of_limit, least_wait, strikes_of_limit
 from midcall.experiments.probe.found import Result
 from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
 from midcall.experiments.probe.plays import Plays
@@ -30,15 +28,13 @@ from midcall.experiments.probe.rates import (
 )
 from midcall.experiments.probe.tails import Tail
 from midcall.testbed.policy.language import Rule
-from midcall.testbed.policy.operator import EMPTY, Policy
-from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size
+from midcall.testbed.policy.operator import EMPTY
+from midcall.testbed.probing.probe import Probe, Sent, ip_size
 from midcall.testbed.probing.strikes import passing
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
-from tests.experiments.prober_call import LINE, outcome_of, rule_of
+from tests.experiments.prober_call import FLOW, LINE, STREAM, line_of, outcome_of, rule_of
 
 MS = 1_000_000
-NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
-FLOW, STREAM = Ends(UDP, NEAR, 40_000, FAR, 4_000), Ends(TCP, NEAR, 40_001, FAR, 443)
 SHAPE = {"act": "shape", "rate_kbit": 640.0, "queue_ms": 330.0}
 POLICE = {"act": "police", "rate_kbit": 455.0, "bucket_bytes": 40_000.0}
 
@@ -49,21 +45,18 @@ def large(count: int, apart: int, size: int = 1_000, up: bool = True) -> Probe:
                  for at in range(count))  # fmt: skip
 
 
-def line_of(rule: Rule, access: str, noise: Noise) -> tuple[Prober, Baseline]:
-    """Return a prober of a line with one rule, and what the line does by itself."""
-    prober = Prober(VirtualSockets(Policy((rule,)), access, 5, noise), access, 5)
-    return prober, baseline_of(prober, [joined([one]) for one in
-                                        prober.ask("controls", control_units(), 4)])  # fmt: skip
-
-
 # -- what shows it
 
 
 def test_a_queue_shows_in_short_waits_of_datagrams_where_the_access_network_makes_none() -> None:
-    up = np.array([True, True])
-    for per_octet, short in (1e3, True), (2e4, False):
+    up, streams = np.array([True, True]), np.array([False, True])
+    for per_octet, act, short in (
+        (1e3, "shape", True),
+        (2e4, "shape", False),
+        (1e3, "police", False),
+    ):
         base = LINE._replace(per_octet=(per_octet, per_octet))
-        waits = queued_of(base, up, np.array([True, False]))
+        waits = least_wait(base, up, streams, act)
         assert waits[1] == LATE + 6 * base.spread[1]
         assert (waits[0] < waits[1]) == short
 

@@ -183,7 +183,9 @@ def test_names_of_one_protocol_are_a_list() -> None:
     unit = probe_of(scene(lines))
     assert list(lists_of_names(unit, np.ones(len(unit)))) == [
         {"name": ["a.example", "b.example", "c.example"]},
+        {"name": ["*.a.example", "*.b.example", "*.c.example"]},
         {"name": ["a.example", "b.example"], "name_in": ["http"]},
+        {"name": ["*.a.example", "*.b.example"], "name_in": ["http"]},
     ]
 
 
@@ -193,18 +195,21 @@ def test_names_below_the_same_labels_are_a_list_as_well() -> None:
                       for at, name in enumerate(names))  # fmt: skip
     unit = probe_of(scene(lines))
     lists = list(lists_of_names(unit, np.ones(len(unit))))
-    for listed in (
+    expected = [
         [*names],
-        ["chat.a.example", "*.up.b.example", "b.example"],
-        ["*.a.example", "*.b.example", "b.example"],
-    ):
-        assert {"name": listed, "name_in": ["tls"]} in lists
-        assert {"name": listed} in lists
-    assert len(lists) == 6
-    one = probe_of(scene("0.0 > tcp peer:443/41000 tls-hello a.b.example\n"
-                         "1.0 > tcp peer:443/41001 tls-hello c.b.example"))  # fmt: skip
-    assert {tuple(some["name"]) for some in lists_of_names(one, np.ones(len(one)))} == {
-        ("a.b.example", "c.b.example")}  # fmt: skip
+        ["*.chat.a.example", "*.up.b.example", "*.b.example"],
+        ["*.a.example", "*.b.example"],
+    ]
+    assert [one["name"] for one in lists] == expected * 2  # in any protocol, and in TLS
+    assert [one.get("name_in") for one in lists] == [None] * 3 + [["tls"]] * 3
+
+
+def test_names_below_one_domain_are_no_list_of_domains() -> None:
+    unit = probe_of(scene("0.0 > tcp peer:443/41000 tls-hello a.b.example\n"
+                          "1.0 > tcp peer:443/41001 tls-hello c.b.example"))  # fmt: skip
+    lists = [one["name"] for one in lists_of_names(unit, np.ones(len(unit)))]
+    assert lists[:2] == [["a.b.example", "c.b.example"], ["*.a.b.example", "*.c.b.example"]]
+    assert ["*.b.example"] not in lists
 
 
 @pytest.mark.parametrize(("opens", "equal"), [(True, True), (False, False)])

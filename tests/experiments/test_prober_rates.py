@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.probe import run
 from midcall.experiments.probe.acts import MIDDLE, SOONEST, Measured, differ, limit_numbers
 from midcall.experiments.probe.atoms import places, windows_with_ends
-from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
+from midcall.experiments.probe.baseline import baseline_of, control_units
 from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis, with_act
-from midcall.experiments.probe.effects import Finding, joined
+from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.fit import by_stream, fits_of_limit, strikes_of_limit
 from midcall.experiments.probe.found import Found, Result
 from midcall.experiments.probe.identify import take_simplest
@@ -39,30 +38,20 @@ from midcall.experiments.probe.variants import without_windows
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import Policy
-from midcall.testbed.probing.probe import Ends, Probe, Sent, probe_of
+from midcall.testbed.probing.probe import Probe, Sent, probe_of
 from midcall.testbed.probing.strikes import passing, strikes
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
-from tests.experiments.prober_call import LINE, outcome_of
+from tests.experiments.prober_call import (
+    FLOW,
+    LINE,
+    STREAM,
+    line_of,
+    outcome_of,
+    rule_of,
+)
 
 MS = 1_000_000
-NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
-STREAM = Ends(TCP, NEAR, 40_001, FAR, 443)
-FLOW = Ends(UDP, NEAR, 40_000, FAR, 4_000)
 HELLO = (Sent(0, True, STREAM, b"hello" * 20),)
-NOISE = Noise(loss=0.005, jitter_ms=3)
-
-
-def rule_of(match: dict[str, Any], act: str, **more: Any) -> Rule:
-    return Rule.model_validate(
-        {"name": "r", "match": match, "act": act, "grade": "C", "source": "test", **more}
-    )
-
-
-def line_of(rule: Rule, seed: int = 5) -> tuple[Prober, Baseline]:
-    """Return a prober of a line with one rule, and what the line does by itself."""
-    prober = Prober(VirtualSockets(Policy((rule,)), "4g", seed, NOISE), "4g", seed)
-    outcomes = [joined([one]) for one in prober.ask("controls", control_units(), 4)]
-    return prober, baseline_of(prober, outcomes)
 
 
 # ---- rates
