@@ -177,9 +177,10 @@ def test_what_passes_of_one_pace_is_no_limit_without_one(rule: Rule) -> None:
     ([380, 372, 391, 385, 377, 380, 379], True),
     ([380, 372, 391, 385, 377, 380, 1_400], True),  # one that was sent again
     ([20, 60, 380, 385, 377, 380, 379], False),  # a queue that fills
+    ([20, 380, *[385] * 18], False),  # a queue of which much is played full
     ([30, 92, 31, 90, 29, 88, 30], False),  # each for its own octets
     ([380, 372, 391], False),
-], ids=["delay", "again", "queue", "sizes", "few"])  # fmt: skip
+], ids=["delay", "again", "queue", "full queue", "sizes", "few"])  # fmt: skip
 def test_a_stream_that_is_late_by_the_same_everywhere_is_not_limited(
     waits: list[int], constant: bool
 ) -> None:
