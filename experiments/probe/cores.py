@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
@@ -17,7 +18,7 @@ from midcall.experiments.probe.plays import Plays, place_of
 from midcall.experiments.probe.prober import MS
 from midcall.experiments.probe.units import repeated_unit, zeros
 from midcall.testbed.policy.language import Rule
-from midcall.testbed.probing.probe import Probe, in_order
+from midcall.testbed.probing.probe import Probe, Sent, in_order
 from midcall.testbed.probing.strikes import strikes
 
 #: Between two packets of a stream in different directions, in ns, at least.
@@ -53,7 +54,8 @@ def core_of(plays: Plays, best: Hypothesis, unit: Probe, finding: Finding, forge
     needs = keys.keys() & {*COUNTS, "app", "role"}
     own = in_order(other for other in unit[: at + 1] if other.ends == one.ends)
     if needs:
-        return own if "seconds" in keys else in_turns(shorten_gaps(own))
+        shorten = "seconds" not in keys
+        return in_context(plays, plain, unit[: at + 1], shorten) or packets_of(own, shorten)
     core: Probe = (one._replace(time=0),)
     if not one.up and one.ends.proto != TCP:
         # a NAT lets nothing in before something went out
@@ -65,6 +67,28 @@ def core_of(plays: Plays, best: Hypothesis, unit: Probe, finding: Finding, forge
     if one.ends.proto != TCP and not is_struck_again(plays, plain, core):
         return shorten_gaps(own)  # what the packet is depends on those before it
     return core
+
+
+def in_context(plays: Plays, rule: Rule, packets: Probe, shorten: bool) -> Probe:
+    """Return the last packet's flow, with another flow or with all where it needs their packets for
+    a rule to strike it: what app a flow is of may follow from others. () where it is never struck.
+
+    packets: those up to the last one; shorten: see `packets_of`.
+    """
+    own = packets[-1].ends
+    others = [ends for ends in dict.fromkeys(one.ends for one in reversed(packets)) if ends != own]
+    for needed in ({own}, *({own, ends} for ends in others), {own, *others}):
+        core = packets_of((one for one in packets if one.ends in needed), shorten)
+        if strikes(plays.through(core, True), [rule]).struck[0, -1]:
+            return core
+    return ()
+
+
+def packets_of(packets: Iterable[Sent], shorten: bool) -> Probe:
+    """Return packets in the order of their times. shorten: whether without long gaps; the ends of a
+    stream then wait for each other's packets."""
+    core = in_order(packets)
+    return in_turns(shorten_gaps(core)) if shorten else core
 
 
 def in_turns(core: Probe) -> Probe:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm  # type: ignore[import-untyped]
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.baseline import Baseline, control_units
@@ -53,8 +54,9 @@ MARGIN = 4
 NEAR = 7
 #: Delay that is not distinguished from the one expected: a part of it, and ns.
 SLACK, LEAST_DELAY = 0.15, 8 * MS
-#: Standard errors of a median, in deviations by the root of the copies (1.25), that are chance.
-DOUBT = 3 * 1.25
+#: Standard error of a median, in deviations by the root of the copies, and chance below which the
+#: largest of the errors of all packets of a unit is none.
+MEDIAN, BY_CHANCE = 1.25, 0.01
 #: Deviation of the expected delays from which a rule delays at random, in those of the line.
 VARIES = 3.0
 
@@ -241,6 +243,7 @@ def without_delays(seen: Outcome, expected: Outcome, base: Baseline, reorders: b
     late = np.array([float(np.median(column[np.isfinite(column)])) if np.isfinite(column).any()
                      else math.nan for column in excess.T])  # fmt: skip
     streams = disturbed_streams(seen, expected, late)
+    errors = float(norm.isf(BY_CHANCE / max(len(seen.unit), 1))) * MEDIAN
     for at, one in enumerate(seen.unit):
         if one.ends in streams:
             delay[:, at] = -2
@@ -249,7 +252,9 @@ def without_delays(seen: Outcome, expected: Outcome, base: Baseline, reorders: b
             rest = own - late[at]
             arrived = own >= 0
             middle = float(np.median(base.excess(seen)[arrived, at])) if arrived.any() else 0.0
-            doubt = DOUBT * float(np.nanstd(excess[:, at])) / math.sqrt(max(int(arrived.sum()), 1))
+            copies = (max(int(arrived.sum()), 1), int(np.isfinite(excess[:, at]).sum()))
+            spread = float(np.nanstd(excess[:, at]))
+            doubt = errors * spread * math.sqrt(1 / copies[0] + 1 / copies[1])
             if abs(middle - late[at]) < SLACK * late[at] + LEAST_DELAY + doubt:
                 rest = own - middle
             delay[:, at] = np.where(arrived, np.maximum(rest, 0), own).astype(np.int64)
