@@ -94,7 +94,7 @@ def with_openers(packets: Iterable[Sent]) -> Probe:
 def first_packets(probe: Probe, most: int = PACKETS) -> Probe:
     """Return the first packets of the flows of a capture, `most` in all at most: of the busiest
     flows, and of the others those first whose kind has the fewest flows yet; short ones leave room
-    for more."""
+    for more. Of a long part the others have half of the room behind the first packets."""
     flows = places_of_flows(probe)
     busiest = sorted(flows.values(), key=lambda own: (-len(own), own[0]))
     in_turn = [flows[some[0].ends] for _, some in ranked([probe[at] for at in own]
@@ -104,14 +104,21 @@ def first_packets(probe: Probe, most: int = PACKETS) -> Probe:
     for own in (*busiest[:BUSIEST], *others):
         if 2 * len(taken) < most:
             taken.update(own[:OF_EACH])
-    many = OF_EACH
-    while many < most:  # one packet more of each of the busiest flows
-        more = {own[many] for own in busiest[:BUSIEST] if len(own) > many}
-        if not more or len(taken) + len(more) > most:
+    shared = [own for own in others if own[0] in taken] if most > PACKETS else []
+    half = (len(taken) + most) // 2 if shared else most
+    for some, room in ((busiest[:BUSIEST], half), (shared, most), (busiest[:BUSIEST], most)):
+        fill(taken, some, room)
+    return in_order(probe[at] for at in sorted(taken))
+
+
+def fill(taken: set[int], flows: Sequence[Sequence[int]], most: int) -> None:
+    """Take one packet more of each flow in turn behind its first OF_EACH ones, until so many are
+    taken that there is no room for all."""
+    for many in range(OF_EACH, max(map(len, flows), default=0)):
+        more = {own[many] for own in flows if len(own) > many} - taken
+        if len(taken) + len(more) > most:
             break
         taken |= more
-        many += 1
-    return in_order(probe[at] for at in sorted(taken))
 
 
 def places_of_flows(probe: Probe) -> dict[Ends, list[int]]:

@@ -280,7 +280,8 @@ def fits_of_limit(
     is returned counts by TOGETHER.
     """
     affected, usable, other = affected_of(outcome, base, sought)
-    streams = fits_of_streams(limited, outcome, affected & usable, other)
+    waits = waits_in_streams(outcome, sought) > LATE
+    streams = fits_of_streams(limited, outcome, affected & usable, other, waits)
     usable = usable & ~outcome.streams
     whole = np.zeros(struck.shape)
     unit = outcome.unit
@@ -303,13 +304,15 @@ def fits_of_limit(
     return np.asarray(gain.sum(axis=1) + streams / TOGETHER, np.float64)
 
 
-def fits_of_streams(limited: Bools, outcome: Outcome, late: Bools, other: Floats) -> Floats:
+def fits_of_streams(
+    limited: Bools, outcome: Outcome, late: Bools, other: Floats, waits: Bools
+) -> Floats:
     """Return ln P(streams | rule) - ln P(streams | no rule) of rules that limit a rate,
     float64[rules]: of each direction of a stream and each copy counts whether most of its last
     packets are late. limited: bool[rules, packets]; late: bool[copies, packets]; other: as
-    `affected_of` returns it."""
+    `affected_of` returns it; waits: see `ends_of_streams`."""
     result = np.zeros(len(limited))
-    for end in ends_of_streams(outcome.unit):
+    for end in ends_of_streams(outcome.unit, waits):
         sent = outcome.sent[:, end].any(axis=1)
         shows = int((late[sent][:, end].mean(axis=1) > 0.5).sum())
         own = float(other[end].mean())
@@ -319,13 +322,17 @@ def fits_of_streams(limited: Bools, outcome: Outcome, late: Bools, other: Floats
     return result
 
 
-def ends_of_streams(unit: Probe) -> Iterator[list[int]]:
-    """Yield the places of the last packets of each direction of each stream."""
+def ends_of_streams(unit: Probe, waits: Bools | None = None) -> Iterator[list[int]]:
+    """Yield the places of the last packets of each direction of each stream. waits: bool[packets],
+    which ones wait under a limit of the stream's own; the last ones of these where there are some,
+    as a stream is no longer late when it has rested."""
     places: dict[tuple[Ends, bool], list[int]] = {}
     for at, one in enumerate(unit):
         if one.ends.proto == TCP and one.payload:
             places.setdefault((one.ends, one.up), []).append(at)
     for own in places.values():
+        late = [at for at in own if waits is not None and waits[at]]
+        own = late if len(late) >= LEAST_STREAM else own
         if len(own) >= LEAST_STREAM:
             yield own[-max(len(own) // 3, LEAST_STREAM) :]
 
