@@ -627,15 +627,14 @@ class Acts:
 
     def shape(self, ways: list[Measured]) -> tuple[dict[str, Any], dict[str, Number]]:
         """Return the rate and the longest wait of a shaper, from arrivals and delays."""
-        rates, waits = [], []
-        for one in ways:
-            for copy in range(len(one.fast_lost)):
-                fitted = shaper(one.fast_times[copy], one.fast_sizes, one.fast_excess[copy])
-                if fitted is not None:
-                    rates.append(fitted[0])
-                    waits.append(fitted[1])
-        if not rates or (self.is_limit and np.median(rates) > FULL * max(map(pace_of, ways))):
+        fits = [(one, fitted) for one in ways for copy in range(len(one.fast_lost)) if (
+            fitted := shaper(one.fast_times[copy], one.fast_sizes, one.fast_excess[copy])
+        ) is not None]  # fmt: skip
+        # a direction whose packets do not fill the queue shows their own pace
+        full = [fitted for one, fitted in fits if fitted[0] <= FULL * pace_of(one)]
+        if not fits or (self.is_limit and not full):
             return {}, {}  # none, or one that these packets do not fill
+        rates, waits = map(list, zip(*(full or [fitted for _, fitted in fits]), strict=True))
         rate, wait = float(np.median(rates)), float(np.median(waits))
         doubt = 1.96 * spread_of(rates) / math.sqrt(len(rates)) + 0.03 * rate
         unsure = 1.96 * spread_of(waits) / math.sqrt(len(waits)) + 0.05 * wait + 2

@@ -28,6 +28,7 @@ from midcall.experiments.probe.prober import MS
 from midcall.experiments.probe.tails import HEADERS, apart_for, beyond, over_limit, size_over_limit
 from midcall.experiments.probe.units import (
     MOST_PACKETS,
+    Size,
     carriers,
     changed_packets,
     other_flows,
@@ -68,13 +69,14 @@ Hidden = Callable[[Probe, bool], np.ndarray[Any, Any]]
 @dataclass(frozen=True)
 class Choice:
     """The choice of a unit. core: packets that bring the likeliest hypothesis about; unit: the
-    play from which the hypotheses are; sought: their effect."""
+    play from which the hypotheses are; sought: their effect; up: the direction that shows it."""
 
     plays: Plays
     beliefs: Beliefs
     core: Probe
     unit: Probe
     sought: Effect
+    up: bool
 
     def choose(self) -> Chosen | None:
         """Return the unit with the most expected information, None where none is worth it."""
@@ -171,13 +173,13 @@ class Choice:
         protos = (UDP, TCP) if self.sought.kind == INJECT else (UDP,)
         apart = apart_for(self.beliefs.best, apart)
         extra = beyond(self.beliefs.best, max(apart // MS, 15))
-        noise = large if self.sought.limit else SMALL
+        noise = self.size(large) if self.sought.limit else SMALL
         for proto in protos:
             neighbours = scope_unit(self.core, count + extra, apart, proto=proto, size=noise)
             yield "other flows", neighbours
         if self.sought.limit:
             yield "other streams, which share a limit", sharing_unit(self.core, self.sought)
-        for size in (large, SMALL) if self.sought.limit else (SMALL, TINY, LARGE):
+        for size in (noise, SMALL) if self.sought.limit else (SMALL, TINY, LARGE):
             more = count + extra if size == SMALL else count
             yield "other flows, zeros", scope_unit(self.core, more, apart, plain=True, size=size)
         others = other_flows(self.unit, self.core[-1].ends)
@@ -212,25 +214,31 @@ class Choice:
                 ),
             )
 
+    def size(self, octets: int) -> Size:
+        """Return the size of noise, of `octets` in the direction that shows the effect: in the
+        other one so small that a slower access network does not hold the first one up."""
+        rate = self.plays.prober.rate
+        other = max(int(octets * min(rate[not self.up] / rate[self.up], 1.0)), TINY)
+        return (other, octets) if self.up else (octets, other)
+
     def others_in(self, unit: Probe) -> frozenset[Ends]:
         """Return the flows of a unit that are flows of the capture besides the core's."""
         own = {one.ends for one in self.core}
         known = {one.ends._replace(near=b"") for one in self.unit if one.ends not in own}
         return frozenset(one for one in flows_of(unit) if one._replace(near=b"") in known)
 
-    def repeated(self, core: Probe, count: int, apart: int, size: int = SMALL) -> Probe:
+    def repeated(self, core: Probe, count: int, apart: int, size: Size = SMALL) -> Probe:
         """Return packets with the last one again and again, see `repeated_unit`: so often that it
         alone exceeds a limited rate, if that is not too often for a unit."""
         count = max(count, over_limit(self.sought, ip_size(core[-1])))
         count = min(count, (MOST_PACKETS - len(core)) // 3)
         return repeated_unit(core, count, apart, size, self.sought.kind)
 
-    def equals(self, up: bool) -> list[int]:
-        """Return the likeliest hypothesis, and those that no unit distinguishes from it. up: the
-        direction that shows the effect."""
+    def equals(self) -> list[int]:
+        """Return the likeliest hypothesis, and those that no unit distinguishes from it."""
         weights = self.beliefs.weights
         order = [int(at) for at in np.argsort(-weights, kind="stable")[:ALIVE]]
-        others = {*alike(self.beliefs.best), *other_ways(self.beliefs.best, up)}
+        others = {*alike(self.beliefs.best), *other_ways(self.beliefs.best, self.up)}
         order += [at for at, one in enumerate(self.beliefs.hypotheses)
                   if one in others and at not in order]  # fmt: skip
         rules = [self.beliefs.rules[at] for at in order]

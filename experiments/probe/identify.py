@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from midcall.captures.packets.numbers import TCP
 from midcall.experiments.localise import search as localiser
 from midcall.experiments.localise.oracle_session import BudgetSpent, OracleSession
 from midcall.experiments.localise.run import shorten_gaps
@@ -60,6 +61,9 @@ LIKELY = 60
 IN_VAIN = 4
 #: Probes of the localiser where no rule explains an effect, and its longest window in ns.
 OCTET_PROBES, LONGEST = 150, 6_000_000_000
+#: Rates, as parts of the measured one, with one of which a simpler match explains what was played:
+#: how soon a packet waits for long depends on small differences.
+ABOUT = (1.0, 0.97, 1.03)
 #: By how many nats what was played must fit a measured begin less than the one before it to
 #: contradict it.
 CONTRADICTED = 10.0
@@ -70,14 +74,14 @@ LEAST_COVERED = 0.4
 class Identifier:
     """Identifies rules on a line. watch: how long a condemnation is watched at most, in s.
 
-    limits: limits of a rate, as JSON, which several paces have shown, each with the play of a
-    stream's writes at the fastest one, None for datagrams.
+    limits: limits of a rate, as JSON, which several paces have shown, each with the play at the
+    fastest one.
     """
 
     def __init__(self, plays: Plays, watch: float) -> None:
         self.plays, self.watch = plays, watch
         self.forged = False  # whether forged answers are looked into
-        self.limits: dict[str, Outcome | None] = {}
+        self.limits: dict[str, Outcome] = {}
 
     def identify(
         self, finding: Finding, may_limit: bool = True, apart: bool = False
@@ -115,15 +119,14 @@ class Identifier:
         if measured and is_limited(self.plays, finding):
             found.refute("it limits the rate of packets that a rule found before limits")
         # of datagrams several paces show it, whatever is limited; a stream may send again
-        known = self.limits.get(found.sought.limit, main) is None
+        known = found.sought.limit in self.limits and finding.ends.proto != TCP
         if may_limit and found.sought.limit and not known and not (measured and not found.notes):
             other = self.identify(finding, False, apart)
             explains = other is not None and other.explained > LEAST_EXPLAINED and not other.notes
             if explains or not measured:
                 return other
-        found.equal += Choice(self.plays, beliefs, core, main.unit, found.sought).equal_when_exact(
-            found
-        )
+        choice = Choice(self.plays, beliefs, core, main.unit, found.sought, finding.up)
+        found.equal += choice.equal_when_exact(found)
         return found
 
     def likeliest(
@@ -146,7 +149,7 @@ class Identifier:
             beliefs.add(list(other_ways(beliefs.best, finding.up)))
         weights = beliefs.weights * beliefs.covered
         order = np.argsort(-weights, kind="stable")
-        same = Choice(self.plays, beliefs, core, main.unit, sought).equals(finding.up)
+        same = Choice(self.plays, beliefs, core, main.unit, sought, finding.up).equals()
         if weights.sum() < 0.5:
             notes.append("no rule of the policy language explains this effect")
         return Found(
@@ -265,7 +268,7 @@ class Identifier:
         core = core_of(self.plays, beliefs.best, unit, finding, self.forged)
         for number in range(MOST_UNITS):
             sought = beliefs.sought
-            choice = Choice(self.plays, beliefs, core, unit, sought)
+            choice = Choice(self.plays, beliefs, core, unit, sought, finding.up)
             chosen = choice.which_effect() or choice.choose()
             if chosen is None or in_vain:
                 chosen = choice.choose_scope() or choice.confirmation() or choice.other_shape()
@@ -350,7 +353,9 @@ def take_simplest(found: Found) -> None:
         return
     numbers = ("act", "rate_kbit", "bucket_bytes", "queue_ms")
     limit = {key: value for key, value in found.act.items() if key in numbers}
-    beliefs = Beliefs(found.beliefs.base, [Effect.of_limit(limit)])
+    rates = (limit["rate_kbit"] * part for part in ABOUT)
+    effects = [Effect.of_limit(limit | {"rate_kbit": rate}) for rate in rates]
+    beliefs = Beliefs(found.beliefs.base, effects)
     for seen in found.beliefs.seen:
         beliefs.observe(seen)
     beliefs.add(without_windows(found.best))

@@ -25,14 +25,14 @@ ROOMS = {"police": (1.0, 1.12, 1.3), "shape": (1.0,)}
 
 
 def effects_behind(
-    plays: Plays, finding: Finding, measured: dict[str, Outcome | None], may_limit: bool,
+    plays: Plays, finding: Finding, measured: dict[str, Outcome], may_limit: bool,
     apart: bool,
 ) -> list[Effect]:  # fmt: skip
     """Return the kinds of effects that a rule behind a finding may have: of losses, certain
     ones and a share; a delay that the same flow shows; limits of a rate, if it may.
 
     measured: limits of a rate that several paces show are added to it, as JSON, each with the play
-    of a stream's writes; apart: whether the effect is taken as the finding has it.
+    at the fastest one; apart: whether the effect is taken as the finding has it.
     """
     own = [one for one in plays.result.findings
            if (one.ends, one.up) == (finding.ends, finding.up)]  # fmt: skip
@@ -47,6 +47,7 @@ def effects_behind(
         limit = plays.limits[asked]
         if limit is not None and limit.rate >= LEAST_RATE:
             known = Effect.of_limit(limit.fields)
+            assert limit.shown is not None
             measured[known.limit] = limit.shown
             return [known, *([finding.effect] if finding.kind == DELAY else [])]
     result = {finding.kind: finding.effect}

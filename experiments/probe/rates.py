@@ -92,7 +92,7 @@ class Drop(NamedTuple):
 class Limit(NamedTuple):
     """A limit of a rate: police or shape, kbit/s, and the bucket in octets or the wait in ms; each
     with its standard error, which is inf where a queue was not filled and may hold more. shown: the
-    play of a stream's writes at the fastest pace, None for datagrams."""
+    play of packets at the fastest pace."""
 
     act: str
     rate: float
@@ -378,7 +378,7 @@ def datagram_limit(
     units = [paced_body(first, body, pace, waits) for pace in paces]
     outcomes = prober.ask("its datagrams at several paces", units, COPIES // 2, apart=BETWEEN)
     sent = [one for one in outcomes if one.sent.all()]
-    limit = passed_limit(sent, base, len(first), up)
+    limit, fast = passed_limit(sent, base, len(first), up), outcomes[0]
     if waits and (limit is None or limit.act != "shape"):
         limit = queue_of(sent, base, len(first))
     elif limit is None:
@@ -388,11 +388,11 @@ def datagram_limit(
         if len(lossy) < 3:  # chance loses some at any pace
             pace = min(most, BEYOND * min(lossy) if lossy else FASTER * paces[0])
             unit = paced_body(first, large_body(same, pace), pace, False)
-            more = prober.ask("its large datagrams, fast", [unit], COPIES // 2,
+            fast = prober.ask("its large datagrams, fast", [unit], COPIES // 2,
                               apart=unit[-1].time + BETWEEN)[0]  # fmt: skip
-            limit = steady_limit(more, base, len(first), up)
+            limit = steady_limit(fast, base, len(first), up)
     prober.taught("no limit" if limit is None else f"{limit.act}, {limit.rate:.1f} kbit/s")
-    return limit
+    return None if limit is None else limit._replace(shown=fast)
 
 
 def paced_body(first: Sequence[Sent], body: Sequence[Sent], pace: float, marks: bool) -> Probe:

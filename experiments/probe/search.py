@@ -399,7 +399,7 @@ class Search:
                 continue  # what controls show
             others = [one for one in self.result.found if one is not found]
             choice = Choice(self.plays, found.beliefs, found.core, self.plays.capture,
-                            found.sought)  # fmt: skip
+                            found.sought, found.finding.up)  # fmt: skip
             found.equal += choice.equal_with_others(found, others)
 
     def join_lists(self) -> None:

@@ -48,6 +48,8 @@ LEAST_MARKED = 14
 #: Ports that rules often list.
 PORTS = (27_011, 443, 53, 3478, 60_123)
 
+#: Octets of payloads, of both directions or of each one: down, up.
+Size = int | tuple[int, int]
 #: Transport, well-known port (0 for others) and kind of the first payload of a flow.
 FlowKind = tuple[int, int, str]
 
@@ -69,16 +71,17 @@ def neighbours(ends: Ends, proto: int = UDP) -> dict[str, Ends]:
 
 
 def carriers(
-    ends: Ends, begin: int, count: int, apart: int, word: str, size: int = 60,
+    ends: Ends, begin: int, count: int, apart: int, word: str, size: Size = 60,
     plain: bool = False, dscp: int = 0,
 ) -> list[Sent]:  # fmt: skip
     """Return packets of noise (plain: nearly all zeros) in both directions of a flow."""
     result = []
     for number in range(count):
         for up in (True, False):
-            body = noise(size + number % 7, word, up, number, ends.far_port)
+            octets = size if isinstance(size, int) else size[up]
+            body = noise(octets + number % 7, word, up, number, ends.far_port)
             if plain:
-                body = zeros(size, word, up, number)
+                body = zeros(octets, word, up, number)
             time = begin + number * apart + (0 if up else apart // 2)
             result.append(Sent(time, up, ends, body, dscp=dscp))
     return result
@@ -119,7 +122,7 @@ def zeros(size: int, *names: object) -> bytes:
 
 def scope_unit(
     trigger: Probe, count: int, apart: int, more: Sequence[Sent] = (), proto: int = UDP,
-    plain: bool = False, size: int = 60,
+    plain: bool = False, size: Size = 60,
 ) -> Probe:  # fmt: skip
     """Return a trigger and what follows it in its own flow and in neighbouring ones.
 
@@ -153,7 +156,7 @@ def sharing_unit(trigger: Probe, sought: Effect) -> Probe:
 
 
 def repeated_unit(
-    trigger: Probe, count: int, apart: int, size: int = 60, kind: str = ""
+    trigger: Probe, count: int, apart: int, size: Size = 60, kind: str = ""
 ) -> Probe:  # fmt: skip
     """Return a trigger, its last packet again and again, and noise between the repetitions, of
     about so many octets. kind: of the effect that it is to show."""
@@ -168,7 +171,7 @@ def repeated_unit(
 
 
 def preceded_unit(
-    trigger: Probe, before: tuple[int, int, int], after: tuple[int, int, int]
+    trigger: Probe, before: tuple[int, int, Size], after: tuple[int, int, Size]
 ) -> Probe:  # fmt: skip
     """Return noise in the trigger's flow, then the trigger, then noise again. before, after: how
     many pairs of packets of noise, ns between two pairs, and about how many octets each has."""

@@ -108,7 +108,7 @@ def test_units_exceed_a_limit_and_can_be_played(act: dict[str, Any]) -> None:
     sought = Effect.of_limit(act)
     beliefs = Beliefs(LINE, [sought])
     beliefs.add([hypothesis({"ports": [4_000]}), hypothesis({"ports": [4_000]}, "packet")])
-    choice = Choice(plays, beliefs, core, core, sought)
+    choice = Choice(plays, beliefs, core, core, sought, True)
     rule = [hypothesis({"ports": [4_000]}).rule()]
     words = set()
     for word, unit in choice.units():

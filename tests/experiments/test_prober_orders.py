@@ -300,7 +300,7 @@ def test_a_unit_whose_packets_another_rule_decides_teaches_nothing() -> None:
     for behind in ([], [found]):
         plays = plays_of(unit, found)
         plays.behind = behind
-        choice = Choice(plays, beliefs, unit[:1], unit, TWICE)
+        choice = Choice(plays, beliefs, unit[:1], unit, TWICE, True)
         asked.append(choice.choose())
     assert asked[0] is None
     assert asked[1] is not None

@@ -223,7 +223,7 @@ def test_a_direction_that_another_rule_decides_is_not_known(
         for best, more in ((upwards, {}), (downwards, act))
     )
     plays = Plays(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), capture, Result())
-    choice = Choice(plays, beliefs, first.core, plays.capture, sought)
+    choice = Choice(plays, beliefs, first.core, plays.capture, sought, True)
     both = hypothesis({"stun": True}, "packet")
     assert (both in choice.equal_with_others(first, [second])) == equal
 

@@ -105,7 +105,7 @@ def test_units_with_neighbouring_flows_can_be_played(kind: str, length: int) -> 
     sought = Effect(kind, 0.5)
     beliefs = Beliefs(LINE, [sought])
     beliefs.add([hypothesis({"bytes": "900-"}, "flow"), hypothesis({"protocol": "udp"}, "server")])
-    units = list(Choice(plays, beliefs, core, core, sought).units())
+    units = list(Choice(plays, beliefs, core, core, sought, True).units())
     asked = [one for word, one in units if word.startswith(("other flows", "slowly"))]
     assert len(asked) >= 4
     assert all(is_playable(one) for one in asked)
