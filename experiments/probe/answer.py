@@ -58,6 +58,7 @@ def document(result: Result, prober: Prober) -> Document:
         "rule_toml": policy_toml([rule for one in order_of(result.found) for rule in one.rules]),
         "alternatives": [
             *alternatives(first),
+            *(spares(match) for match in first.spared),
             *(as_well(one) for one in result.found[1:]),
             *unexplained(result),
             *map(reason, result.notes),
@@ -295,6 +296,16 @@ def as_well(found: Found) -> Document:
         "equal": [{key: one[key] for key in ("act", "scope", "direction")}
                   for one in alternatives(found) if one["relation"] == "equal" and "act" in one],
         "why": "effects that the first does not explain",
+    }  # fmt: skip
+
+
+def spares(match: Document) -> Document:
+    """Return the rule before the first one that lets pass what it spares."""
+    words = ", ".join(f"{key} = {value}" for key, value in match.items())
+    return {
+        "relation": "as well", "rule": words, "act": "pass", "scope": "packet", "direction": "both",
+        "trigger": {"match": match, "words": words, "intervals": {}}, "equal": [],
+        "why": "what the first one would strike, but lets pass",
     }  # fmt: skip
 
 

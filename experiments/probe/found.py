@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.beliefs import Beliefs, Hypothesis
 from midcall.experiments.probe.code_points import word_of
@@ -20,7 +23,7 @@ from midcall.experiments.probe.unseen import Unseen
 from midcall.experiments.probe.variants import mechanism
 from midcall.testbed.policy.language import INJECTED, Rule
 from midcall.testbed.probing.probe import Probe
-from midcall.testbed.probing.strikes import strikes
+from midcall.testbed.probing.strikes import Passing, strikes
 
 #: Share of the probability that a rule keeps which one of its own probes contradicts: of such rules
 #: the mechanism was right in 7 of 8 cases of one rule that were drawn afresh on 2026-11-28.
@@ -97,6 +100,11 @@ class Found:
         self.best, self.began = changed(self.best), changed(self.began)
         self.equal = [changed(one) for one in self.equal if mechanism(one) == before]
 
+    def take_scope(self, scope: str) -> None:
+        """Give the rule a scope, and leave what has another one out of what is equal to it."""
+        self.best, self.began = (one._replace(scope=scope) for one in (self.best, self.began))
+        self.equal = [one for one in self.equal if one.scope == scope and one != self.best]
+
     def take_fitting_mechanism(self, fits: Callable[[], bool], least: float) -> bool:
         """Give the rule the likeliest other scope or direction with which it fits; returns whether
         there is one. least: see `other_mechanisms`."""
@@ -137,6 +145,13 @@ class Found:
         rule = self.best.rule(lasts_s=self.rule.lasts_s) or self.best.rule()
         assert rule is not None
         return rule
+
+    def struck_of(self, through: Passing) -> NDArray[np.bool_]:
+        """Return which packets the rule strikes behind those that let pass what it spares,
+        bool[packets]."""
+        rules = [*(one.model_copy(update={"act": "drop"}) for one in self.rules[:-1]), self.as_drop]
+        struck = strikes(through, rules).struck
+        return np.asarray(struck[-1] & ~struck[:-1].any(axis=0))
 
     @property
     def decides(self) -> Rule | None:

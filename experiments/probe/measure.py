@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from midcall.experiments.probe.acts import Acts, Number, share_interval
-from midcall.experiments.probe.beliefs import COUNTS, Hypothesis, Seen
+from midcall.experiments.probe.beliefs import COUNTS, Hypothesis
 from midcall.experiments.probe.found import LIMITS, RARELY, Found, rough_act
 from midcall.experiments.probe.lasting import chance_of, inspected, lasting, with_seen_end
 from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, MARK, PARTIAL, SHARES, Effect
@@ -21,9 +20,7 @@ from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.priorities import POINTS, classes
 from midcall.experiments.probe.refine import Refiner
 from midcall.experiments.probe.tails import Tail
-from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import flow_numbers
-from midcall.testbed.probing.strikes import strikes
 
 #: Datagrams that arrive between lost ones, at least, and the largest upper end of the share of
 #: losses, of which a drop is a loss instead.
@@ -58,6 +55,8 @@ class Measure:
         sought = found.sought
         if sought.kind == DROP:
             found.spared = refiner.spared()
+            if refiner.spares_behind is not None and found.best.scope in ("packet", "flow"):
+                found.take_scope("packet" if refiner.spares_behind else "flow")
         tail = self.tail()
         acts: Acts | None = None
         parameters: dict[str, Number] = {}
@@ -127,7 +126,7 @@ class Measure:
         """Take the act for a loss where some of the datagrams that a rule strikes arrive between
         others that are lost: a stream never gets through a loss of most packets. Where the same
         ones arrive in all copies, the rule has a condition that is not known."""
-        counts = of_datagrams(self.found.beliefs.seen, self.found.as_drop)
+        counts = of_datagrams(self.found)
         lost, sent, between, all_between, always = counts.sum(axis=0)
         most = share_interval(int(between), int(all_between))[1]
         if all_between - between < FEW_ARRIVALS or most > MOST_LOST:
@@ -220,14 +219,14 @@ class Measure:
         return self.tail()
 
 
-def of_datagrams(seen: Sequence[Seen], rule: Rule) -> NDArray[np.int64]:
+def of_datagrams(found: Found) -> NDArray[np.int64]:
     """Return of each copy in which datagrams are lost that a rule strikes how many of their flows'
     were lost and sent, the same of those between the first and the last lost one of a flow, of
     which a drop lets none pass, and how many of these arrive in all of several copies;
-    int64[copies, 5]."""
+    int64[copies, 5]. The copies are those of all plays of the rule's search."""
     result: list[NDArray[np.int64]] = []
-    for one in seen:
-        hit = strikes(one.through, [rule]).struck[0] & ~one.outcome.streams
+    for one in found.beliefs.seen:
+        hit = found.struck_of(one.through) & ~one.outcome.streams
         flows = flow_numbers(one.outcome.unit)
         counts = np.zeros((len(one.outcome.delay), 5), np.int64)
         arrived = (one.outcome.sent & ~one.outcome.lost).sum(axis=0)

@@ -65,6 +65,9 @@ class Refiner:
         self.take_form(tail.form)
         self.intervals: dict[str, tuple[float, float]] = {}
         self.refuted = False
+        #: Whether a packet that the rule spares passes behind one of its flow that it strikes, None
+        #: where no such packet is known.
+        self.spares_behind: bool | None = None
 
     def ask(self, cores: Sequence[Probe], words: str, bare: bool = False) -> list[bool]:
         """Return for each core whether the rule is met.
@@ -144,7 +147,15 @@ class Refiner:
         noisy = last._replace(payload=noise(60, "spared"))
         at_ports = [noisy._replace(ends=last.ends._replace(far_port=port)) for port in ports]
         cores = [self.with_last(one) for one in (*kinds.values(), *at_ports)]
+        form = self.tail.form
+        self.take_form("again")  # whatever else followed, the rule would strike that
         answers = self.ask(cores, "what an allow-list spares")
+        behind = [(*self.core, one._replace(time=last.time + PAUSE))
+                  for one, hit in zip(kinds.values(), answers, strict=False)
+                  if not hit and one.ends == last.ends]  # fmt: skip
+        if behind:
+            self.spares_behind = not self.ask(behind[:1], "what it spares behind the trigger")[0]
+        self.take_form(form)
         passed = [kind for kind, hit in zip(kinds, answers, strict=False) if not hit]
         free = [port for port, hit in zip(ports, answers[len(kinds) :], strict=True) if not hit]
         if len(passed) == len(kinds) or not (passed or free):

@@ -134,7 +134,7 @@ def test_a_bucket_that_hardly_fills_is_no_limit_of_a_rate(monkeypatch: pytest.Mo
     shown: dict[str, Any] = {}
     for rate in (0.004, 40 * LEAST_RATE):
         plays.limits.clear()
-        found = Limit("police", rate, 900.0, 0.0, 0.0)
+        found = Limit("police", rate, 900.0, 0.0, 0.0, plays.shown[0])
         monkeypatch.setattr(kinds, "rate_limit", lambda *_, found=found: found)
         effects = kinds.effects_behind(plays, finding, shown, True, False)
         assert any(one.limit for one in effects) == (rate >= LEAST_RATE)

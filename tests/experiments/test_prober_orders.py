@@ -311,8 +311,9 @@ def test_datagrams_that_arrive_between_lost_ones_show_a_loss(share: float) -> No
     unit = unit_of(40)
     lost = np.random.default_rng(3).random((8, len(unit))) < share
     outcome = outcome_of(unit, lost)
-    rule = rule_of({"protocol": "udp"}, "drop")
-    counts = of_datagrams([Seen(passing(unit, "4g", STREAM_PATIENCE), outcome)], rule)
+    found = found_of(hypothesis({"protocol": "udp"}))
+    found.beliefs.seen.append(Seen(passing(unit, "4g", STREAM_PATIENCE), outcome))
+    counts = of_datagrams(found)
     assert len(counts) == 8
     assert counts[:, 0].sum() == lost.sum()
     passed = counts[:, 3].sum() - counts[:, 2].sum()
