@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.localise.messages import noise
@@ -14,6 +15,7 @@ from midcall.experiments.localise.run import shorten_gaps
 from midcall.experiments.probe.beliefs import COUNTS, Hypothesis
 from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.excerpts import OPENED
+from midcall.experiments.probe.line_oracle import DROP
 from midcall.experiments.probe.plays import Plays, place_of
 from midcall.experiments.probe.prober import MS
 from midcall.experiments.probe.units import repeated_unit, zeros
@@ -21,6 +23,8 @@ from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Probe, Sent, in_order
 from midcall.testbed.probing.strikes import strikes
 
+#: Share of copies from which a packet counts as lost.
+MOSTLY = 0.5
 #: Between two packets of a stream in different directions, in ns, at least.
 TURN = 150 * MS
 
@@ -39,6 +43,8 @@ def core_of(plays: Plays, best: Hypothesis, unit: Probe, finding: Finding, forge
     for taken in (plays.blocked(unit), plays.decided(unit, False)):
         spared = ~taken[hits]
         hits = hits[spared] if spared.any() else hits
+    if finding.kind == DROP and not best.after:
+        hits = lost_of(plays, unit, hits)
     datagrams = [at for at in hits if unit[at].ends.proto != TCP]
     if datagrams and not forged:  # what a stream shows depends on what its kernels resend
         hits = np.array(datagrams)
@@ -67,6 +73,16 @@ def core_of(plays: Plays, best: Hypothesis, unit: Probe, finding: Finding, forge
     if one.ends.proto != TCP and not is_struck_again(plays, plain, core):
         return shorten_gaps(own)  # what the packet is depends on those before it
     return core
+
+
+def lost_of(plays: Plays, unit: Probe, hits: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return those of some packets that are lost in a play of a unit, all of them if none is known:
+    a rule before the one that is looked for may let others pass. hits: their places."""
+    for outcome in plays.shown:
+        if outcome.unit == unit:
+            lost = hits[outcome.lost[:, hits].mean(axis=0) > MOSTLY]
+            return lost if len(lost) else hits
+    return hits
 
 
 def in_context(plays: Plays, rule: Rule, packets: Probe, shorten: bool) -> Probe:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midcall.experiments.probe.baseline import Baseline
-from midcall.experiments.probe.beliefs import Beliefs, Hypothesis
+from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, Seen
 from midcall.experiments.probe.code_points import word_of
 from midcall.experiments.probe.effects import LEAST_REORDERED, Finding
 from midcall.experiments.probe.lasting import Lasting
@@ -73,6 +73,7 @@ class Found:
     behind: list[Found] = field(default_factory=list)  # rules found before, which come behind it
     classes: Classes | None = None  # of a queue; None where it is not known whether it has several
     leaves_other: bool = False  # whether rules behind it decide the other direction
+    scope_shown: bool = False  # whether what it spares has shown its scope
     refused: bool = False  # whether forged answers came to attempts to connect alone
 
     def refute(self, note: str) -> None:
@@ -101,7 +102,8 @@ class Found:
         self.equal = [changed(one) for one in self.equal if mechanism(one) == before]
 
     def take_scope(self, scope: str) -> None:
-        """Give the rule a scope, and leave what has another one out of what is equal to it."""
+        """Give the rule the scope that was shown; what has another one is not equal to it."""
+        self.scope_shown = True
         self.best, self.began = (one._replace(scope=scope) for one in (self.best, self.began))
         self.equal = [one for one in self.equal if one.scope == scope and one != self.best]
 
@@ -152,6 +154,13 @@ class Found:
         rules = [*(one.model_copy(update={"act": "drop"}) for one in self.rules[:-1]), self.as_drop]
         struck = strikes(through, rules).struck
         return np.asarray(struck[-1] & ~struck[:-1].any(axis=0))
+
+    def without_spared(self, seen: Seen) -> Seen:
+        """Return a play without the packets that the rule spares."""
+        rules = [one.model_copy(update={"act": "drop"}) for one in self.rules[:-1]]
+        free = strikes(seen.through, rules).struck.any(axis=0)
+        delay = np.where(free, -2, seen.outcome.delay)
+        return seen._replace(outcome=seen.outcome._replace(delay=delay))
 
     @property
     def decides(self) -> Rule | None:

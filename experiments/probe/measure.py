@@ -57,6 +57,8 @@ class Measure:
             found.spared = refiner.spared()
             if refiner.spares_behind is not None and found.best.scope in ("packet", "flow"):
                 found.take_scope("packet" if refiner.spares_behind else "flow")
+            if found.spared:
+                take_wider(found)
         tail = self.tail()
         acts: Acts | None = None
         parameters: dict[str, Number] = {}
@@ -108,7 +110,9 @@ class Measure:
         """Find the exact numbers of the trigger; returns what asked for them."""
         refiner = Refiner(tail, self.found.best, self.found.core)
         self.found.best = refiner.run()
-        self.found.intervals |= refiner.intervals
+        keys = self.found.best.keys
+        self.found.intervals |= {key: one for key, one in refiner.intervals.items()
+                                 if key in keys or key.startswith("after")}  # fmt: skip
         return refiner
 
     def weigh_again(self, acts: Acts, lasts_s: float) -> dict[str, Number]:
@@ -217,6 +221,25 @@ class Measure:
             found.per = chance.per
         found.sought = found.sought._replace(chance=min(max(chance.share.value, 0.05), 0.9))
         return self.tail()
+
+
+def take_wider(found: Found) -> None:
+    """Give a rule the match without sizes and shares of random octets with which it explains as
+    much of what it does not spare: these may have stood for what passes."""
+    best, seen = found.best, [found.without_spared(one) for one in found.beliefs.seen]
+
+    def fit(one: Hypothesis) -> float:
+        return one.prior + sum(found.beliefs.gain_of(one, some) for some in seen)
+
+    for key in ("size", "entropy"):
+        rest = {name: value for name, value in best.keys.items() if name != key}
+        wider = best._replace(match=json.dumps(rest, sort_keys=True))
+        if key in best.keys and rest and fit(wider) >= fit(best):
+            best = wider
+    if best != found.best:
+        found.best, found.equal = best, []
+        found.intervals = {key: one for key, one in found.intervals.items()
+                           if key in best.keys or key.startswith("after")}  # fmt: skip
 
 
 def of_datagrams(found: Found) -> NDArray[np.int64]:

@@ -37,12 +37,15 @@ from midcall.experiments.probe.line_oracle import (
 )
 from midcall.experiments.probe.prober import MS
 from midcall.experiments.probe.tails import FORMS, PAUSE, Tail
+from midcall.experiments.probe.units import as_large
 from midcall.testbed.policy.language import METHODS
 from midcall.testbed.policy.syntax import CODE_POINTS, span
 from midcall.testbed.probing.probe import Probe, Sent, in_order, ip_size
 from midcall.testbed.probing.strikes import Passing, strikes
 
 LAST_PORT = 65_535
+#: Keys of a match beside which an allow-list may spare packets.
+SPARING = {"protocol", "direction", "addresses", "seconds", "packets", "size", "entropy"}
 #: Packets of each direction that show an act which strikes nearly all: of several, some may pass.
 FEW = 1
 #: Largest windows that are searched: packets, IP octets, seconds.
@@ -129,22 +132,24 @@ class Refiner:
 
     def spared(self) -> list[dict[str, Any]]:
         """Return matches of packets that the rule lets pass: kinds of payload and ports of an
-        allow-list. Only rules that read neither payloads nor sizes have them."""
+        allow-list. Only rules that do not read payloads have them. What is tried is as large as the
+        trigger, as far as it can be."""
         keys = self.best.keys
-        if not keys or keys.keys() - {"protocol", "direction", "addresses", "seconds", "packets"}:
+        if not keys or keys.keys() - SPARING:
             return []
         last = self.core[-1]
+        size = len(last.payload)
         kinds: dict[str, Sent] = {}
         for body in exemplars(last.ends.proto).values():
             ends = last.ends
-            one = last._replace(payload=body)
+            one = as_large(last._replace(payload=body), size)
             if read(one).kind == "unknown" and body[2:3] == b"\x01":
                 ends = ends._replace(far_port=53)  # a question is one at this port only
                 one = one._replace(ends=ends)
             kinds.setdefault(read(one).kind, one)
         kinds.pop(read(last).kind, None)
         ports = [port for port in (53, 80, 123, 443, 853) if port != last.ends.far_port]
-        noisy = last._replace(payload=noise(60, "spared"))
+        noisy = last._replace(payload=noise(max(60, size), "spared"))
         at_ports = [noisy._replace(ends=last.ends._replace(far_port=port)) for port in ports]
         cores = [self.with_last(one) for one in (*kinds.values(), *at_ports)]
         form = self.tail.form
@@ -157,7 +162,8 @@ class Refiner:
             self.spares_behind = not self.ask(behind[:1], "what it spares behind the trigger")[0]
         self.take_form(form)
         passed = [kind for kind, hit in zip(kinds, answers, strict=False) if not hit]
-        free = [port for port, hit in zip(ports, answers[len(kinds) :], strict=True) if not hit]
+        free = [port for port, one, hit in zip(ports, at_ports, answers[len(kinds) :], strict=True)
+                if not hit and read(one).kind not in passed]  # fmt: skip
         if len(passed) == len(kinds) or not (passed or free):
             return []  # the answers are about the trigger, not about exceptions
         result: list[dict[str, Any]] = [{"payload": passed}] if passed else []

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The prober: triggers that lie in other flows, parts of long captures, delays at random, streams
+that rest, and what an allow-list spares."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+from midcall.experiments.probe import run
+from midcall.experiments.probe.cores import in_context
+from midcall.experiments.probe.effects import findings
+from midcall.experiments.probe.excerpts import BUSIEST, OF_EACH, PACKETS, first_packets
+from midcall.experiments.probe.expected import unexplained
+from midcall.experiments.probe.fit import LATE, ends_of_streams, fits_of_limit, waits_in_streams
+from midcall.experiments.probe.found import Result
+from midcall.experiments.probe.line_oracle import DELAY, Effect
+from midcall.experiments.probe.plays import Plays
+from midcall.experiments.probe.prober import Prober
+from midcall.experiments.proofs.prober.score import as_well
+from midcall.testbed.conformance.transcript import scene
+from midcall.testbed.policy.operator import EMPTY, Policy
+from midcall.testbed.probing.probe import Probe, Sent, probe_of
+from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
+from tests.experiments.prober_call import FLOW, LINE, STREAM, call, outcome_of, rule_of
+
+MS = 1_000_000
+NAMED = """
+0.00 > udp relay:9999/40009 noise
+0.05 > udp other:7000/40008 noise
+0.10 > udp resolver:53/40001 question www.a.example
+0.13 < udp resolver:53/40001 answer www.a.example
+0.20 > udp other:7000/40008 noise
+0.40 > udp peer:9999/40002 noise
+"""
+
+
+def plays_of(unit: Probe) -> Plays:
+    """Return plays of a capture on a line without a rule."""
+    return Plays(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), unit, Result())
+
+
+# -- triggers that lie in other flows
+
+
+@pytest.mark.parametrize(("match", "flows"), [
+    ({"resolved": ["*.a.example"]}, 2), ({"ports": [9999]}, 1), ({"ports": [1]}, 0),
+], ids=["what the DNS gave", "its own port", "never"])  # fmt: skip
+def test_a_core_has_the_other_flow_that_its_rule_needs(match: dict[str, Any], flows: int) -> None:
+    unit = probe_of(scene(NAMED))
+    core = in_context(plays_of(unit), rule_of(match, "drop"), unit, True)
+    assert len({one.ends for one in core}) == flows
+    assert not core or core[-1].ends == unit[-1].ends
+    assert all(one.ends.far_port in (53, 9999) for one in core)
+
+
+# -- parts of long captures
+
+
+def capture_of(counts: list[int]) -> Probe:
+    """Return flows with so many packets, which take turns."""
+    packets = [Sent(turn * MS, True, FLOW._replace(near_port=number, far_port=number), bytes(60))
+               for turn in range(max(counts)) for number, count in enumerate(counts, 2_000)
+               if turn < count]  # fmt: skip
+    return tuple(packets)
+
+
+def test_a_long_part_shows_more_of_other_flows_than_their_first_packets() -> None:
+    counts = [900, 800, 700, 600, 60, 40, 8]
+    for most, shown in ((4 * PACKETS, True), (PACKETS, False)):
+        part = first_packets(capture_of(counts), most)
+        taken = Counter(one.ends.far_port - 2_000 for one in part)
+        assert len(part) <= most
+        assert len(part) > 0.9 * most
+        assert (taken[4] == 60 and taken[5] == 40 and taken[6] == 8) == shown
+        assert min(taken.values()) >= OF_EACH
+        busiest = [taken[number] for number in range(BUSIEST)]
+        assert max(busiest) - min(busiest) <= 1
+
+
+def test_the_busiest_flows_have_the_room_that_others_leave() -> None:
+    part = first_packets(capture_of([900, 20]), 4 * PACKETS)
+    assert Counter(one.ends.far_port for one in part) == {2_000: 4 * PACKETS - 20, 2_001: 20}
+
+
+# -- delays at random
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("more", [0, 150])
+def test_the_largest_of_many_random_delays_is_expected(seed: int, more: int) -> None:
+    rng, count = np.random.default_rng(seed), 900
+    unit = tuple(Sent(at * 20 * MS, True, FLOW, at.to_bytes(2) + bytes(60)) for at in range(count))
+    none = np.zeros(count, bool)
+    seen, expected = (
+        outcome_of(unit, none, copies)._replace(
+            delay=rng.normal(200.0 * MS, 15.0 * MS, (copies, count)).astype(np.int64)
+        )
+        for copies in (4, 8)
+    )
+    seen.delay[:, 400:410] += more * MS
+    line = LINE._replace(spread=(4.0 * MS, 4.0 * MS))
+    rest = unexplained(seen, expected, line, DELAY, ~none)
+    late = [one for one in findings(rest, line) if one.score > 14]
+    assert bool(late) == bool(more)
+
+
+# -- streams that rest
+
+
+def test_a_stream_that_rested_is_no_longer_late_under_a_limit() -> None:
+    times = [*range(0, 160, 4), *range(5_000, 5_400, 10)]  # a burst, a rest, and slow writes
+    sizes = [1_400] * 40 + [40] * 40
+    unit = tuple(Sent(time * MS, True, STREAM, bytes(size))
+                 for time, size in zip(times, sizes, strict=True))  # fmt: skip
+    sought = Effect.of_limit({"act": "police", "rate_kbit": 200.0, "bucket_bytes": 4_000})
+    delay = np.full((4, 80), 50 * MS)
+    delay[:, 4:40] += 1_500 * MS
+    line = LINE._replace(loss=(0.001, 0.001))
+    late = outcome_of(unit, np.zeros(80, bool), 4)._replace(delay=delay)
+    ends = list(ends_of_streams(unit, waits_in_streams(late, sought) > LATE))
+    assert ends
+    assert max(ends[0]) < 40
+    limited = np.arange(80)[None, :] >= 3  # what comes behind the first drop
+    on_time = late._replace(delay=np.full((4, 80), 50 * MS))
+    fits = [fits_of_limit(limited, limited, one, line, sought)[0] for one in (late, on_time)]
+    assert fits[0] > 20
+    assert fits[1] < -20
+
+
+# -- what an allow-list spares
+
+
+@pytest.mark.parametrize("scope", ["packet", "flow"])
+def test_what_a_rule_spares_is_named_with_the_scope_that_it_shows(scope: str) -> None:
+    rules = (rule_of({"payload": ["stun", "dns"], "protocol": "udp"}, "pass", scope="packet"),
+             rule_of({"protocol": "udp"}, "drop", scope=scope))  # fmt: skip
+    named = run.against(Policy(rules), call(), "4g", 3, Noise(loss=0.005, jitter_ms=3)).answer
+    assert (named["act"]["name"], named["direction"]) == ("drop", "both")
+    assert named["scope"] == scope
+    scopes = {one["scope"] for one in named["alternatives"]
+              if one["relation"] == "equal" and "rule" in one}  # fmt: skip
+    assert scopes <= {scope}
+    spared = [one for one in as_well(named) if one["act"] == "pass"]
+    assert {kind for one in spared for kind in one["trigger"]["match"].get("payload", [])} >= {
+        "stun", "dns"}  # fmt: skip
+    assert {one["scope"] for one in spared} == {"packet"}
+    assert 'act = "pass"' in named["rule_toml"]
