@@ -21,7 +21,7 @@ from midcall.experiments.probe.atoms import (
 )
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, combined, hypothesis
-from midcall.experiments.probe.effects import SHOWN, findings
+from midcall.experiments.probe.effects import SHOWN, findings, groups_of
 from midcall.experiments.probe.evidence import least_share
 from midcall.experiments.probe.fit import affected_of, events_of, gains
 from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, PARTIAL, SHARES, Effect
@@ -58,8 +58,21 @@ def how_surely(outcome: Outcome, base: Baseline, sought: Effect) -> np.ndarray[A
     least = np.maximum(0.6 * min(sought.chance, 1.0), 3 * other)
     if sought.kind in SHARES:
         least = np.full(len(share), min(0.2, 0.4 * max(sought.amount, 0.1)))
-        count = np.where(in_sure_groups(outcome, base, sought), count, 0)
+        sure = in_sure_groups(outcome, base, sought) & behind_begin(outcome, base, sought)
+        count = np.where(sure, count, 0)
     return np.where((count > 0) & (share > least), 1.0, 0.0)
+
+
+def behind_begin(
+    outcome: Outcome, base: Baseline, sought: Effect
+) -> np.ndarray[Any, Any]:  # fmt: skip
+    """Return which packets come from the one on from which their flow and direction shows an effect
+    most surely, bool[packets]: the line itself may lose few copies of one before it."""
+    gain, result = gains(outcome, base, sought), np.zeros(len(outcome.unit), bool)
+    for _, _, own in groups_of(outcome):
+        before = np.concatenate([[0.0], np.cumsum(gain[own])])[:-1]
+        result[own[int(before.argmin()) :]] = True
+    return result
 
 
 def in_sure_groups(outcome: Outcome, base: Baseline, sought: Effect) -> np.ndarray[Any, Any]:

@@ -195,7 +195,7 @@ class Identifier:
             self.plays.behind = come_behind(self.plays, finding, sought)
         paced = self.limits.get(sought.limit)
         # a queue delays each packet by its own octets, which no single delay says
-        known = effects[:1] if sought.limit in self.limits else effects
+        known = [one for one in effects if one.limit in self.limits] or effects
         beliefs = Beliefs(self.plays.base, known)
         rest = [
             without_found_rules(self.plays, outcome, False, sought) for outcome in self.plays.shown

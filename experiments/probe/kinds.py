@@ -16,12 +16,16 @@ from midcall.experiments.probe.found import LIMITS
 from midcall.experiments.probe.line_oracle import DELAY, DROP, MARK, PARTIAL, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import Outcome
-from midcall.experiments.probe.rates import LEAST_RATE, policer, ramps, rate_limit, shaper
+from midcall.experiments.probe.rates import LEAST_RATE, Limit, policer, ramps, rate_limit, shaper
 from midcall.testbed.probing.strikes import strikes
 
 #: Buckets and queues that are tried, as shares of the one that fits a flow: which packets spend
 #: the bucket is not known yet.
 ROOMS = {"police": (1.0, 1.12, 1.3), "shape": (1.0,)}
+
+#: Seconds of its rate that a bucket holds from which it may be an allowance, and that one holds
+#: behind an allowance; octets of that, at least.
+LARGE_BUCKET, SMALL_BUCKET, LEAST_BUCKET = 8.0, 0.5, 3_000
 
 
 def effects_behind(
@@ -46,10 +50,10 @@ def effects_behind(
                                              {one.kind for one in own})  # fmt: skip
         limit = plays.limits[asked]
         if limit is not None and limit.rate >= LEAST_RATE:
-            known = Effect.of_limit(limit.fields)
+            known = [Effect.of_limit(one.fields) for one in (limit, *with_small_bucket(limit))]
             assert limit.shown is not None
-            measured[known.limit] = limit.shown
-            return [known, *([finding.effect] if finding.kind == DELAY else [])]
+            measured |= {one.limit: limit.shown for one in known}
+            return [*known, *([finding.effect] if finding.kind == DELAY else [])]
     result = {finding.kind: finding.effect}
     for one in own if finding.kind != MARK and not apart else ():
         if one.kind != MARK:  # a rule that marks does nothing else
@@ -58,6 +62,14 @@ def effects_behind(
         result.setdefault(DROP, Effect(DROP, 1.0, 1.0))
         result.setdefault(PARTIAL, Effect(PARTIAL, 0.5, 1.0))
     return [*limits, *result.values()]
+
+
+def with_small_bucket(limit: Limit) -> Iterator[Limit]:
+    """Yield a limit with a small bucket for one whose bucket lasts long at its rate: what passes
+    before it may be an allowance instead."""
+    small = SMALL_BUCKET * limit.rate * 125
+    if limit.act == "police" and limit.room > LARGE_BUCKET * limit.rate * 125:
+        yield limit._replace(room=max(small, LEAST_BUCKET))
 
 
 def is_limited(plays: Plays, finding: Finding) -> bool:

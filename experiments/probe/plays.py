@@ -29,6 +29,7 @@ from midcall.experiments.probe.excerpts import (
     excerpt,
     first_packets,
     openings,
+    places_of_flows,
     playable,
 )
 from midcall.experiments.probe.expected import Model, unexplained
@@ -74,6 +75,8 @@ LEAST_PLAYS, PLAYS, MOST_DENSE, DENSE_COPIES = 3, 6, 3, 4
 #: Time in which the access network carries one copy of more of the capture, in ns, and shares of
 #: its packets that are tried for that.
 CARRIED, SHORTER = 10_000 * MS, (1.0, 0.7, 0.5, 0.35, 0.25)
+#: How much more of its packets the flow with the most of them has when it is played alone.
+DEEPER = 1.5
 #: Rules that are looked for.
 MOST_RULES = 3
 #: Score from which an effect is not played again.
@@ -222,6 +225,7 @@ class Plays:
         becomes these flows, up to some packets behind the first one that does, and the first
         packets of others."""
         units = self.more_units()
+        units += self.deeper(units[0])
         outcomes = self.prober.ask(
             MORE, units, LONG_COPIES, tight=False, keep_far=[True] * len(units),
             patience=self.patience,
@@ -316,6 +320,22 @@ class Plays:
         others = openings(self.whole, {*flows_of(dense), *flows_of(self.capture)})
         self.played = len(longer) + sum(map(len, others))
         return [dense, *others]
+
+    def deeper(self, known: Probe) -> list[Probe]:
+        """Return a unit with more of the flow that has the most packets, alone: as many of them as
+        the access network carries in about CARRIED; [] where a known unit has about as many."""
+        flow = max(places_of_flows(self.whole).values(), key=len, default=[])
+        ends = {self.whole[at].ends for at in flow}
+        least = DEEPER * sum(one.ends in ends for one in known)
+        for share in SHORTER:
+            own = tuple(self.whole[at] for at in flow[: int(share * LONG_PACKETS)])
+            unit = excerpt(own, len(own), LONG_SECONDS) if own else ()
+            if self.prober.least_apart([unit]) <= CARRIED:
+                break
+        if len(unit) < least:
+            return []
+        self.played += len(unit) - int(least / DEEPER)
+        return [unit]
 
     def dense(self) -> tuple[Probe, Probe]:
         """Return more of the capture, or a part of that which the access network carries in about

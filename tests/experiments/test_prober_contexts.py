@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 
 from midcall.experiments.probe import run
+from midcall.experiments.probe.conditions import how_surely
 from midcall.experiments.probe.cores import in_context
 from midcall.experiments.probe.effects import findings
 from midcall.experiments.probe.excerpts import BUSIEST, OF_EACH, PACKETS, first_packets
 from midcall.experiments.probe.expected import unexplained
 from midcall.experiments.probe.fit import LATE, ends_of_streams, fits_of_limit, waits_in_streams
 from midcall.experiments.probe.found import Result
-from midcall.experiments.probe.line_oracle import DELAY, Effect
-from midcall.experiments.probe.plays import Plays
+from midcall.experiments.probe.kinds import with_small_bucket
+from midcall.experiments.probe.line_oracle import DELAY, PARTIAL, Effect
+from midcall.experiments.probe.plays import CARRIED, DEEPER, Plays
 from midcall.experiments.probe.prober import Prober
+from midcall.experiments.probe.rates import Limit
 from midcall.experiments.proofs.prober.score import as_well
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.operator import EMPTY, Policy
@@ -86,6 +89,19 @@ def test_the_busiest_flows_have_the_room_that_others_leave() -> None:
     assert Counter(one.ends.far_port for one in part) == {2_000: 4 * PACKETS - 20, 2_001: 20}
 
 
+def test_the_flow_with_the_most_packets_is_played_alone_where_little_of_it_was() -> None:
+    for counts, more in (([2_000, *[30] * 60], True), ([300, 30, 30], False)):
+        plays = plays_of(capture_of(counts))
+        units = plays.more_units()
+        known = sum(one.ends.far_port == 2_000 for one in units[0])
+        deeper = plays.deeper(units[0])
+        assert bool(deeper) == more
+        for unit in deeper:
+            assert {one.ends.far_port for one in unit} == {2_000}
+            assert len(unit) >= DEEPER * known
+            assert plays.prober.least_apart([unit]) <= CARRIED
+
+
 # -- delays at random
 
 
@@ -106,6 +122,36 @@ def test_the_largest_of_many_random_delays_is_expected(seed: int, more: int) -> 
     rest = unexplained(seen, expected, line, DELAY, ~none)
     late = [one for one in findings(rest, line) if one.score > 14]
     assert bool(late) == bool(more)
+
+
+# -- limits that begin late
+
+
+@pytest.mark.parametrize(
+    ("act", "room", "rate", "small"),
+    [
+        ("police", 300_000.0, 24.0, [3_000.0]),
+        ("police", 1e6, 800.0, [50_000.0]),
+        ("police", 9_000.0, 24.0, []),
+        ("shape", 9_000.0, 24.0, []),
+    ],
+)
+def test_a_bucket_that_lasts_long_may_be_an_allowance(
+    act: str, room: float, rate: float, small: list[float]
+) -> None:
+    found = list(with_small_bucket(Limit(act, rate, room, 0.0, 0.0)))
+    assert [(one.act, one.rate, one.room) for one in found] == [(act, rate, one) for one in small]
+
+
+def test_losses_before_an_effect_begins_are_the_lines_own() -> None:
+    count = 200
+    unit = tuple(Sent(at * 20 * MS, True, FLOW, at.to_bytes(2) + bytes(60)) for at in range(count))
+    delay = np.full((8, count), 50 * MS)
+    delay[:3, 5] = -1  # a burst of the line
+    delay[np.random.default_rng(1).random((8, count)) < 0.5 * (np.arange(count) > 120)] = -1
+    seen = outcome_of(unit, np.zeros(count, bool), 8)._replace(delay=delay)
+    shows = np.flatnonzero(how_surely(seen, LINE, Effect(PARTIAL, 0.5)) > 0.5)
+    assert 115 < shows[0] <= 130
 
 
 # -- streams that rest
