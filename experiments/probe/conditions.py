@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import xlogy  # type: ignore[import-untyped]
 
 from midcall.experiments.localise.packet_fields import read, with_before
 from midcall.experiments.probe.atoms import (
@@ -41,6 +42,9 @@ FIRST_STRUCK = 4
 #: Log-likelihood ratio by which an end of condemnations must explain a unit better than none, and
 #: the least time after which one ends, in s: packets less far apart show none.
 SURE_END, LEAST_END = 8.0, 0.1
+#: Share of packets before an effect begins that show it, at most, and log-likelihood ratio by which
+#: a begin must explain more than none.
+FEW_BEFORE, SURE_BEGIN = 0.05, 12.0
 #: Packets of one size that show whether it is struck, at least.
 FEW_OF_SIZE = 8
 
@@ -58,21 +62,38 @@ def how_surely(outcome: Outcome, base: Baseline, sought: Effect) -> np.ndarray[A
     least = np.maximum(0.6 * min(sought.chance, 1.0), 3 * other)
     if sought.kind in SHARES:
         least = np.full(len(share), min(0.2, 0.4 * max(sought.amount, 0.1)))
-        sure = in_sure_groups(outcome, base, sought) & behind_begin(outcome, base, sought)
-        count = np.where(sure, count, 0)
+        count = np.where(in_sure_groups(outcome, base, sought), count, 0)
+        shows = (count > 0) & (share > least)
+        return np.where(shows & behind_begin(outcome, shows), 1.0, 0.0)
     return np.where((count > 0) & (share > least), 1.0, 0.0)
 
 
 def behind_begin(
-    outcome: Outcome, base: Baseline, sought: Effect
+    outcome: Outcome, shows: np.ndarray[Any, Any]
 ) -> np.ndarray[Any, Any]:  # fmt: skip
-    """Return which packets come from the one on from which their flow and direction shows an effect
-    most surely, bool[packets]: the line itself may lose few copies of one before it."""
-    gain, result = gains(outcome, base, sought), np.zeros(len(outcome.unit), bool)
+    """Return which packets come behind the one from which on their flow and direction shows an
+    effect, bool[packets]: all, unless two shares, of nearly none before it and of more behind it,
+    are far likelier than one. The line itself may lose few copies of a packet before it.
+
+    shows: bool[packets].
+    """
+    result = np.ones(len(outcome.unit), bool)
     for _, _, own in groups_of(outcome):
-        before = np.concatenate([[0.0], np.cumsum(gain[own])])[:-1]
-        result[own[int(before.argmin()) :]] = True
+        known = np.arange(1, len(own))
+        before = np.cumsum(shows[own])[:-1]
+        whole, count = int(shows[own].sum()), len(own)
+        if not len(known):
+            continue
+        gain = split_gain(before, known) + split_gain(whole - before, count - known)
+        gain = np.where(before <= FEW_BEFORE * known, gain - split_gain(whole, count), 0.0)
+        if gain.max() > SURE_BEGIN:
+            result[own[: int(gain.argmax()) + 1]] = False
     return result
+
+
+def split_gain(some: Any, count: Any) -> Any:
+    """Return ln of the likelihood of so many of a count at their own share."""
+    return xlogy(some, some / count) + xlogy(count - some, 1 - some / count)
 
 
 def in_sure_groups(outcome: Outcome, base: Baseline, sought: Effect) -> np.ndarray[Any, Any]:

@@ -23,9 +23,9 @@ from midcall.testbed.probing.strikes import strikes
 #: the bucket is not known yet.
 ROOMS = {"police": (1.0, 1.12, 1.3), "shape": (1.0,)}
 
-#: Seconds of its rate that a bucket holds from which it may be an allowance, and that one holds
-#: behind an allowance; octets of that, at least.
-LARGE_BUCKET, SMALL_BUCKET, LEAST_BUCKET = 8.0, 0.5, 3_000
+#: kbit/s, at least, and seconds of this rate that a bucket holds from which it may be an allowance,
+#: and that one holds behind an allowance; octets of that, at least.
+ALLOWED_RATE, LARGE_BUCKET, SMALL_BUCKET, LEAST_BUCKET = 8.0, 8.0, 0.5, 3_000
 
 
 def effects_behind(
@@ -66,9 +66,9 @@ def effects_behind(
 
 def with_small_bucket(limit: Limit) -> Iterator[Limit]:
     """Yield a limit with a small bucket for one whose bucket lasts long at its rate: what passes
-    before it may be an allowance instead."""
-    small = SMALL_BUCKET * limit.rate * 125
-    if limit.act == "police" and limit.room > LARGE_BUCKET * limit.rate * 125:
+    before it may be an allowance instead. A drop that ends looks like a very small rate."""
+    small, large = (part * limit.rate * 125 for part in (SMALL_BUCKET, LARGE_BUCKET))
+    if limit.act == "police" and limit.room > large and limit.rate >= ALLOWED_RATE:
         yield limit._replace(room=max(small, LEAST_BUCKET))
 
 

@@ -444,7 +444,9 @@ class Plays:
                 # kernels send again what a lost acknowledgement leaves open
                 wide = allowed | outcome.streams if found.rule.act in BLOCKING and shared else None
                 lossless = found.rule.act in LOSSLESS
-                loses = (predicted.struck[0] | predicted.lost[0]) & (not lossless)
+                # what is late of a stream may look as if a kernel had sent it again
+                may_look = outcome.streams if lossless else np.ones(len(outcome.unit), bool)
+                loses = (predicted.struck[0] | predicted.lost[0]) & may_look
                 reorders = found.rule.act == "reorder"
                 flagged = predicted.struck[0] & (found.rule.act in ("duplicate", "reorder"))
                 rest = unexplained(outcome, expected, self.base, kind, loses, limited, wide,

@@ -133,6 +133,7 @@ def test_the_largest_of_many_random_delays_is_expected(seed: int, more: int) -> 
         ("police", 300_000.0, 24.0, [3_000.0]),
         ("police", 1e6, 800.0, [50_000.0]),
         ("police", 9_000.0, 24.0, []),
+        ("police", 300_000.0, 2.3, []),
         ("shape", 9_000.0, 24.0, []),
     ],
 )
