@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midcall.experiments.probe.baseline import Baseline
-from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, Seen
+from midcall.experiments.probe.beliefs import Beliefs, Hypothesis
 from midcall.experiments.probe.code_points import word_of
 from midcall.experiments.probe.effects import LEAST_REORDERED, Finding
 from midcall.experiments.probe.lasting import Lasting
@@ -148,19 +148,10 @@ class Found:
         assert rule is not None
         return rule
 
-    def struck_of(self, through: Passing) -> NDArray[np.bool_]:
-        """Return which packets the rule strikes behind those that let pass what it spares,
-        bool[packets]."""
-        rules = [*(one.model_copy(update={"act": "drop"}) for one in self.rules[:-1]), self.as_drop]
-        struck = strikes(through, rules).struck
-        return np.asarray(struck[-1] & ~struck[:-1].any(axis=0))
-
-    def without_spared(self, seen: Seen) -> Seen:
-        """Return a play without the packets that the rule spares."""
-        rules = [one.model_copy(update={"act": "drop"}) for one in self.rules[:-1]]
-        free = strikes(seen.through, rules).struck.any(axis=0)
-        delay = np.where(free, -2, seen.outcome.delay)
-        return seen._replace(outcome=seen.outcome._replace(delay=delay))
+    def spares(self, through: Passing) -> NDArray[np.bool_]:
+        """Return which packets the rules in front of it let pass, bool[packets]."""
+        before = [one.model_copy(update={"act": "drop"}) for one in self.rules[:-1]]
+        return np.asarray(strikes(through, before).struck.any(axis=0))
 
     @property
     def decides(self) -> Rule | None:

@@ -22,7 +22,6 @@ from midcall.testbed.probing.strikes import strikes
 #: Buckets and queues that are tried, as shares of the one that fits a flow: which packets spend
 #: the bucket is not known yet.
 ROOMS = {"police": (1.0, 1.12, 1.3), "shape": (1.0,)}
-
 #: kbit/s, at least, and seconds of this rate that a bucket holds from which it may be an allowance,
 #: and that one holds behind an allowance; octets of that, at least.
 ALLOWED_RATE, LARGE_BUCKET, SMALL_BUCKET, LEAST_BUCKET = 8.0, 8.0, 0.5, 3_000

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midcall.experiments.probe.acts import Acts, Number, share_interval
-from midcall.experiments.probe.beliefs import COUNTS, Hypothesis
+from midcall.experiments.probe.beliefs import COUNTS, Hypothesis, Seen
 from midcall.experiments.probe.found import LIMITS, RARELY, Found, rough_act
 from midcall.experiments.probe.lasting import chance_of, inspected, lasting, with_seen_end
 from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, MARK, PARTIAL, SHARES, Effect
@@ -21,6 +21,7 @@ from midcall.experiments.probe.priorities import POINTS, classes
 from midcall.experiments.probe.refine import Refiner
 from midcall.experiments.probe.tails import Tail
 from midcall.testbed.probing.probe import flow_numbers
+from midcall.testbed.probing.strikes import strikes
 
 #: Datagrams that arrive between lost ones, at least, and the largest upper end of the share of
 #: losses, of which a drop is a loss instead.
@@ -226,7 +227,10 @@ class Measure:
 def take_wider(found: Found) -> None:
     """Give a rule the match without sizes and shares of random octets with which it explains as
     much of what it does not spare: these may have stood for what passes."""
-    best, seen = found.best, [found.without_spared(one) for one in found.beliefs.seen]
+    best, seen = found.best, list[Seen]()
+    for one in found.beliefs.seen:
+        delay = np.where(found.spares(one.through), -2, one.outcome.delay)
+        seen.append(one._replace(outcome=one.outcome._replace(delay=delay)))
 
     def fit(one: Hypothesis) -> float:
         return one.prior + sum(found.beliefs.gain_of(one, some) for some in seen)
@@ -249,7 +253,8 @@ def of_datagrams(found: Found) -> NDArray[np.int64]:
     int64[copies, 5]. The copies are those of all plays of the rule's search."""
     result: list[NDArray[np.int64]] = []
     for one in found.beliefs.seen:
-        hit = found.struck_of(one.through) & ~one.outcome.streams
+        struck = strikes(one.through, [found.as_drop]).struck[0]
+        hit = struck & ~found.spares(one.through) & ~one.outcome.streams
         flows = flow_numbers(one.outcome.unit)
         counts = np.zeros((len(one.outcome.delay), 5), np.int64)
         arrived = (one.outcome.sent & ~one.outcome.lost).sum(axis=0)
