@@ -68,6 +68,9 @@ LEAST_LOST, GROWS = 0.06, 0.2
 #: Packets that show whether a delay is the same for all, at least; parts of the median that are,
 #: and the share of packets that must be.
 LEAST_EQUAL, EQUALLY, MOST_EQUAL = 5, (0.7, 1.5), 0.85
+#: Packets before the first one that never arrives which a limit would delay, and the share of
+#: copies in which one of them may be sent again where there is none.
+LAST, SENT_ONCE = 4, 0.3
 #: Share of a pace below which a queue's rate is not the pace itself, and how much the rates of the
 #: copies may differ.
 FULL, UNLIKE = 0.9, 0.3
@@ -531,6 +534,8 @@ def rate_limit(
         some = {PARTIAL, DELAY, DROP} if len(core) > 1 else {PARTIAL, DELAY}
         if set(kinds) == {DELAY} and is_constant(base.excess(outcome)[:, same]):
             return None
+        if set(kinds) == {DROP} and stops_at_once(outcome, same):
+            return None
         return stream_limit(prober, base, core, up) if core and some & set(kinds) else None
     if ends.proto != UDP:
         return None
@@ -545,6 +550,19 @@ def rate_limit(
                 default=0)  # fmt: skip
     whole = tuple(unit[at] for at in own)
     return datagram_limit(prober, base, whole, up, waits, 0 if waits else least)
+
+
+def stops_at_once(outcome: Outcome, own: Sequence[int]) -> bool:
+    """Return whether a stream stops without a sign of a limit: what came last before the first
+    packet that never arrives was sent again in few copies. A limit lets some of what is sent again
+    pass, more and more slowly. own: places of the packets of a direction."""
+    copies = again = 0
+    for lost, resent in zip(outcome.lost[:, own], outcome.resent[:, own], strict=True):
+        if lost.any():
+            first = int(lost.argmax())
+            copies += 1
+            again += bool(resent[max(first - LAST, 0) : first].any())
+    return copies > 0 and again <= SENT_ONCE * copies
 
 
 def is_constant(excess: Floats) -> bool:
