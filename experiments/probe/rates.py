@@ -532,9 +532,10 @@ def rate_limit(
         core = core_of_flow(unit, first)
         # of a stream whose kernels give up, the end never arrives
         some = {PARTIAL, DELAY, DROP} if len(core) > 1 else {PARTIAL, DELAY}
-        if set(kinds) == {DELAY} and is_constant(base.excess(outcome)[:, same]):
-            return None
-        if set(kinds) == {DROP} and stops_at_once(outcome, same):
+        excess, least = base.excess(outcome)[:, same], SENT_AGAIN + 6 * max(base.spread)
+        if (set(kinds) == {DELAY} and is_constant(excess)) or (
+            set(kinds) == {DROP} and stops_at_once(excess, least)
+        ):
             return None
         return stream_limit(prober, base, core, up) if core and some & set(kinds) else None
     if ends.proto != UDP:
@@ -552,17 +553,19 @@ def rate_limit(
     return datagram_limit(prober, base, whole, up, waits, 0 if waits else least)
 
 
-def stops_at_once(outcome: Outcome, own: Sequence[int]) -> bool:
+def stops_at_once(excess: Floats, least: float) -> bool:
     """Return whether a stream stops without a sign of a limit: what came last before the first
     packet that never arrives was sent again in few copies. A limit lets some of what is sent again
-    pass, more and more slowly. own: places of the packets of a direction."""
-    copies = again = 0
-    for lost, resent in zip(outcome.lost[:, own], outcome.resent[:, own], strict=True):
-        if lost.any():
-            first = int(lost.argmax())
-            copies += 1
-            again += bool(resent[max(first - LAST, 0) : first].any())
-    return copies > 0 and again <= SENT_ONCE * copies
+    pass, more and more slowly.
+
+    excess: float64[copies, packets], delay beyond the line's own, ns, not finite for packets that
+    never arrive; least: of a packet that was sent again.
+    """
+    stopped = excess[~np.isfinite(excess).all(axis=1)]
+    firsts = np.isfinite(stopped).argmin(axis=1)
+    again = [bool((row[max(first - LAST, 0) : first] > least).any())
+             for row, first in zip(stopped, firsts, strict=True)]  # fmt: skip
+    return bool(again) and sum(again) <= SENT_ONCE * len(again)
 
 
 def is_constant(excess: Floats) -> bool:

@@ -206,6 +206,23 @@ def test_no_paces_are_played_of_a_stream_with_a_constant_delay(
     assert (limit is not None) == asks
 
 
+@pytest.mark.parametrize(("act", "asks"), [
+    ({"act": "stall", "after": {"packets": 14}}, False),
+    ({"act": "police", "rate_kbit": 24.0, "bucket_bytes": 3_000}, True),
+], ids=["stall", "policer"])  # fmt: skip
+def test_no_paces_are_played_of_a_stream_that_stops_at_once(
+    act: dict[str, Any], asks: bool
+) -> None:
+    prober, base = line_of(rule_of({"protocol": "tcp"}, **act), "4g", Noise(loss=0.005))
+    unit = tuple(Sent(at * 50 * MS, True, STREAM, bytes([at]) * 500) for at in range(40))
+    outcome = prober.ask("stream", [unit], 8)[0]
+    assert outcome.lost[:, -1].all()
+    before = prober.probes
+    limit = rate_limit(prober, base, outcome, int(outcome.lost.all(axis=0).argmax()), {DROP})
+    assert (prober.probes > before) == asks
+    assert (limit is not None) == asks
+
+
 def test_large_datagrams_are_the_large_ones_of_a_flow() -> None:
     same = (*large(3, 0, 100), *large(2, 0, 900), *large(2, 0, 1_200))
     body = large_body(same, 100_000.0)
