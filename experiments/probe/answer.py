@@ -193,8 +193,9 @@ def alternatives(found: Found) -> list[Document]:
     result = [*equal_acts(found)]
     for one in different_first(found.equal, SHOWN):
         result.append(entry(one, "equal", found, None, "no unit tells it from the first"))
-    known = {found.weights[0][0], *found.equal} if found.weights else set()
-    less = [(one, weight) for one, weight in found.weights if one not in known and weight > 0.001]
+    known = {one for one, _ in found.weights[:1]} | {found.best, *found.equal}
+    less = [(one, weight) for one, weight in found.weights
+            if one not in known and not found.refutes(one) and weight > 0.001]  # fmt: skip
     for one, weight in less[:SHOWN]:
         result.append(entry(one, "less likely", found, weight, "the probes fit it less"))
     if found.lasting is not None and found.lasting.why_not:

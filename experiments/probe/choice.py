@@ -309,7 +309,7 @@ class Choice:
         """Return those candidates that no unit distinguishes from a rule, and that are not known to
         be equal. hidden: see `differences`."""
         rules = {one: one.rule() for one in candidates if one not in (found.best, *found.equal)
-                 and not (found.scope_shown and one.scope != found.best.scope)}  # fmt: skip
+                 and not found.refutes(one)}  # fmt: skip
         usable = {one: rule for one, rule in rules.items() if rule is not None}
         best = found.best.rule()
         if best is None or not usable:

@@ -107,6 +107,10 @@ class Found:
         self.best, self.began = (one._replace(scope=scope) for one in (self.best, self.began))
         self.equal = [one for one in self.equal if one.scope == scope and one != self.best]
 
+    def refutes(self, other: Hypothesis) -> bool:
+        """Return whether what the rule spares has shown that it has another scope."""
+        return self.scope_shown and other.scope != self.best.scope
+
     def take_fitting_mechanism(self, fits: Callable[[], bool], least: float) -> bool:
         """Give the rule the likeliest other scope or direction with which it fits; returns whether
         there is one. least: see `other_mechanisms`."""
