@@ -20,6 +20,8 @@ Document = dict[str, Any]
 #: policies (2026-11-29) 3 of 10 such answers of one rule that leave a sure effect unexplained were
 #: right, 6 of 10 of several rules, and 4 of 5 that only predict an effect which is not there.
 ALONE, SEVERAL, CONTRADICTED = 0.35, 0.65, 0.8
+#: The begin of a rule that acts on its first matching packet.
+AT_ONCE = {"unit": "packets", "value": 0, "since": "the first matching packet"}
 #: Equal hypotheses that are shown after the first.
 SHOWN = 5
 
@@ -58,7 +60,7 @@ def document(result: Result, prober: Prober) -> Document:
         "rule_toml": policy_toml([rule for one in order_of(result.found) for rule in one.rules]),
         "alternatives": [
             *alternatives(first),
-            *(spares(match) for match in first.spared),
+            *(let_pass(match, first) for match in first.spared),
             *(as_well(one) for one in result.found[1:]),
             *unexplained(result),
             *map(reason, result.notes),
@@ -132,6 +134,7 @@ def trigger(found: Found) -> Document:
         "intervals": {
             key: {"low": round(float(low), 4), "high": round(float(high), 4)}
             for key, (low, high) in found.intervals.items()
+            if key in keys or key.startswith("after")  # a condition may have been left out since
         },
     }
     if found.octets:
@@ -176,7 +179,7 @@ def begin(found: Found, rule: Rule) -> Document:
             low = str(word).split("-")[0] or "0"
             return {"unit": key, "value": float(low), "since": "the flow's first packet",
                     **interval(found, key)}  # fmt: skip
-    return {"unit": "packets", "value": 0, "since": "the first matching packet"}
+    return AT_ONCE
 
 
 def interval(found: Found, key: str) -> Document:
@@ -300,13 +303,14 @@ def as_well(found: Found) -> Document:
     }  # fmt: skip
 
 
-def spares(match: Document) -> Document:
-    """Return the rule before the first one that lets pass what it spares."""
+def let_pass(match: Document, first: Found) -> Document:
+    """Return the rule in front of the first one that lets packets with a match pass."""
     words = ", ".join(f"{key} = {value}" for key, value in match.items())
     return {
         "relation": "as well", "rule": words, "act": "pass", "scope": "packet", "direction": "both",
-        "trigger": {"match": match, "words": words, "intervals": {}}, "equal": [],
-        "why": "what the first one would strike, but lets pass",
+        "trigger": {"match": match, "words": words, "intervals": {}}, "parameters": {},
+        "begin": AT_ONCE, "residual_s": None, "probability": round(first.probability, 4),
+        "equal": [], "why": "what the first one would strike, but lets pass",
     }  # fmt: skip
 
 

@@ -111,9 +111,7 @@ class Measure:
         """Find the exact numbers of the trigger; returns what asked for them."""
         refiner = Refiner(tail, self.found.best, self.found.core)
         self.found.best = refiner.run()
-        keys = self.found.best.keys
-        self.found.intervals |= {key: one for key, one in refiner.intervals.items()
-                                 if key in keys or key.startswith("after")}  # fmt: skip
+        self.found.intervals |= refiner.intervals
         return refiner
 
     def weigh_again(self, acts: Acts, lasts_s: float) -> dict[str, Number]:
@@ -242,8 +240,6 @@ def take_wider(found: Found) -> None:
             best = wider
     if best != found.best:
         found.best, found.equal = best, []
-        found.intervals = {key: one for key, one in found.intervals.items()
-                           if key in best.keys or key.startswith("after")}  # fmt: skip
 
 
 def of_datagrams(found: Found) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -327,11 +327,9 @@ class Plays:
         flow = max(places_of_flows(self.whole).values(), key=len, default=[])
         ends = {self.whole[at].ends for at in flow}
         least = DEEPER * sum(one.ends in ends for one in known)
-        for share in SHORTER:
-            own = tuple(self.whole[at] for at in flow[: int(share * LONG_PACKETS)])
-            unit = excerpt(own, len(own), LONG_SECONDS) if own else ()
-            if self.prober.least_apart([unit]) <= CARRIED:
-                break
+        parts = (tuple(self.whole[at] for at in flow[: int(share * LONG_PACKETS)])
+                 for share in SHORTER)  # fmt: skip
+        _, unit = self.carried((own, excerpt(own, len(own), LONG_SECONDS)) for own in parts if own)
         if len(unit) < least:
             return []
         self.played += len(unit) - int(least / DEEPER)
@@ -340,14 +338,22 @@ class Plays:
     def dense(self) -> tuple[Probe, Probe]:
         """Return more of the capture, or a part of that which the access network carries in about
         CARRIED, and the same with many packets of each flow."""
-        for share in SHORTER:
-            longer, most = self.longer, int(share * LONG_PACKETS)
-            if len(longer) > most:
-                longer = first_packets(longer, most)
-            unit = dense_unit(longer, int(share * ADDED))
-            if self.prober.least_apart([unit]) <= CARRIED:
+
+        def of(share: float) -> tuple[Probe, Probe]:
+            most = int(share * LONG_PACKETS)
+            longer = self.longer if len(self.longer) <= most else first_packets(self.longer, most)
+            return longer, dense_unit(longer, int(share * ADDED))
+
+        return self.carried(of(share) for share in SHORTER)
+
+    def carried(self, shorter: Iterable[tuple[Probe, Probe]]) -> tuple[Probe, Probe]:
+        """Return the first of ever shorter parts of the capture, each with the unit made of it,
+        whose unit the access network carries in about CARRIED; the last one if it carries none."""
+        chosen: tuple[Probe, Probe] = ((), ())
+        for chosen in shorter:
+            if self.prober.least_apart([chosen[1]]) <= CARRIED:
                 break
-        return longer, unit
+        return chosen
 
     def elsewhere(self, unit: Probe) -> Probe:
         """Return a unit with other far addresses, which stand for any fresh ones."""

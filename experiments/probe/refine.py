@@ -44,7 +44,7 @@ from midcall.testbed.probing.probe import Probe, Sent, in_order, ip_size
 from midcall.testbed.probing.strikes import Passing, strikes
 
 LAST_PORT = 65_535
-#: Keys of a match beside which an allow-list may spare packets.
+#: Keys of a match with which an allow-list is looked for: none of them reads a payload.
 SPARING = {"protocol", "direction", "addresses", "seconds", "packets", "size", "entropy"}
 #: Packets of each direction that show an act which strikes nearly all: of several, some may pass.
 FEW = 1

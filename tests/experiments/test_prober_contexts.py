@@ -11,24 +11,30 @@ import numpy as np
 import pytest
 
 from midcall.experiments.probe import run
+from midcall.experiments.probe.acts import Acts, Measured
+from midcall.experiments.probe.beliefs import Beliefs, hypothesis
+from midcall.experiments.probe.choice import Choice
 from midcall.experiments.probe.conditions import how_surely
-from midcall.experiments.probe.cores import in_context
-from midcall.experiments.probe.effects import findings
+from midcall.experiments.probe.cores import core_of, in_context
+from midcall.experiments.probe.effects import Finding, findings
 from midcall.experiments.probe.excerpts import BUSIEST, OF_EACH, PACKETS, first_packets
 from midcall.experiments.probe.expected import unexplained
 from midcall.experiments.probe.fit import LATE, ends_of_streams, fits_of_limit, waits_in_streams
-from midcall.experiments.probe.found import Result
+from midcall.experiments.probe.found import Found, Result
 from midcall.experiments.probe.kinds import with_small_bucket
 from midcall.experiments.probe.line_oracle import DELAY, PARTIAL, Effect
 from midcall.experiments.probe.plays import CARRIED, DEEPER, Plays
-from midcall.experiments.probe.prober import Prober
+from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
 from midcall.experiments.probe.rates import Limit
+from midcall.experiments.probe.tails import Tail
+from midcall.experiments.probe.units import Size, repeated_unit
 from midcall.experiments.proofs.prober.score import as_well
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.operator import EMPTY, Policy
-from midcall.testbed.probing.probe import Probe, Sent, probe_of
+from midcall.testbed.probing.probe import Probe, Sent, ip_size, probe_of
+from midcall.testbed.probing.strikes import passing
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
-from tests.experiments.prober_call import FLOW, LINE, STREAM, call, outcome_of, rule_of
+from tests.experiments.prober_call import FLOW, LINE, STREAM, call, line_of, outcome_of, rule_of
 
 MS = 1_000_000
 NAMED = """
@@ -50,14 +56,20 @@ def plays_of(unit: Probe) -> Plays:
 
 
 @pytest.mark.parametrize(("match", "flows"), [
-    ({"resolved": ["*.a.example"]}, 2), ({"ports": [9999]}, 1), ({"ports": [1]}, 0),
-], ids=["what the DNS gave", "its own port", "never"])  # fmt: skip
+    ({"resolved": ["*.a.example"]}, 2), ({"ports": [9999]}, 1),
+], ids=["what the DNS gave", "its own port"])  # fmt: skip
 def test_a_core_has_the_other_flow_that_its_rule_needs(match: dict[str, Any], flows: int) -> None:
-    unit = probe_of(scene(NAMED))
-    core = in_context(plays_of(unit), rule_of(match, "drop"), unit, True)
+    unit, plays = probe_of(scene(NAMED)), plays_of(probe_of(scene(NAMED)))
+    finding = Finding(DELAY, unit[-1].ends, True, 40.0, 1.0, len(unit) - 1)
+    core = core_of(plays, hypothesis(match | {"packets": "1-"}, "packet"), unit, finding, False)
     assert len({one.ends for one in core}) == flows
-    assert not core or core[-1].ends == unit[-1].ends
+    assert core[-1].ends == unit[-1].ends
     assert all(one.ends.far_port in (53, 9999) for one in core)
+
+
+def test_no_flows_make_a_rule_strike_what_it_never_does() -> None:
+    unit = probe_of(scene(NAMED))
+    assert in_context(plays_of(unit), rule_of({"ports": [1]}, "drop"), unit, True) == ()
 
 
 # -- parts of long captures
@@ -124,7 +136,22 @@ def test_the_largest_of_many_random_delays_is_expected(seed: int, more: int) -> 
     assert bool(late) == bool(more)
 
 
-# -- limits that begin late
+def test_a_rule_that_delays_at_random_explains_late_packets_of_a_stream() -> None:
+    unit = tuple(Sent(at * 150 * MS, True, STREAM, bytes([at]) * 90) for at in range(40))
+    rule = rule_of({"protocol": "tcp"}, "jitter", jitter_ms=60)
+    prober, base = line_of(rule, "4g", Noise(loss=0.002))
+    plays = Plays(prober, unit, Result())
+    plays.base = base
+    outcome = prober.ask("stream", [plays.capture], 24, tight=False)[0]
+    assert PARTIAL in {one.kind for one in plays.further(outcome, ())}
+    best, sought = hypothesis({"protocol": "tcp"}), Effect(DELAY)
+    finding = Finding(DELAY, STREAM, True, 40.0, 1.0, 0)
+    plays.result.found.append(Found(best, 0.9, sought, Beliefs(base, [sought]), (), finding, best,
+                                    act={"act": "jitter", "jitter_ms": 60.0}))  # fmt: skip
+    assert plays.far_beyond(outcome, ()) == []
+
+
+# -- limits
 
 
 @pytest.mark.parametrize(
@@ -153,6 +180,44 @@ def test_losses_before_an_effect_begins_are_the_lines_own() -> None:
     seen = outcome_of(unit, np.zeros(count, bool), 8)._replace(delay=delay)
     shows = np.flatnonzero(how_surely(seen, LINE, Effect(PARTIAL, 0.5)) > 0.5)
     assert 115 < shows[0] <= 130
+
+
+@pytest.mark.parametrize("up", [False, True])
+def test_noise_does_not_hold_up_the_direction_that_shows_an_effect(up: bool) -> None:
+    prober = Prober(VirtualSockets(EMPTY, "adsl", 1), "adsl", 1)
+    plays = Plays(prober, call(), Result())
+    sought = Effect.of_limit({"act": "police", "rate_kbit": 100.0, "bucket_bytes": 4_000.0})
+    choice = Choice(plays, Beliefs(LINE, [sought]), call()[:1], call(), sought, up)
+
+    def pace(size: Size) -> float:
+        """Return the rate of the direction in a unit of noise, octets/ns."""
+        sent = prober.paced(repeated_unit(call()[:1], 60, 1 * MS, size))
+        own = [one for one in sent if one.up == up and one.ends == call()[0].ends]
+        return sum(map(ip_size, own)) / (own[-1].time - own[0].time)
+
+    least = 2.0 if not up else 0.95  # upwards, this access network is the slower one
+    assert pace(choice.size(900)) > least * pace(900)
+
+
+def test_the_rate_of_a_queue_is_that_of_the_directions_that_fill_it() -> None:
+    copies, count = 4, 200
+    times = np.tile(np.arange(count) * 5.0 * MS, (copies, 1))
+    queued = np.minimum(np.arange(count) * 3.0 * MS, 220.0 * MS)  # 600 octets in 8 ms: 600 kbit/s
+    small = np.random.default_rng(1).normal(0.0, 8.0 * MS, (copies, count))
+    none = np.zeros((copies, count), bool)
+    ways = []
+    for way, size, excess in ((False, 600.0, np.tile(queued, (copies, 1))), (True, 100.0, small)):
+        arrived = excess.copy()
+        if size > 500:  # what the full queue drops
+            arrived[:, 80:][:, np.arange(count - 80) % 8 >= 5] = np.nan
+        ways.append(Measured(way, none, none, arrived, arrived, times, np.full(count, size)))
+    sought = Effect.of_limit({"act": "shape", "rate_kbit": 590.0, "queue_ms": 220.0})
+    tail = Tail(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), LINE, sought,
+                hypothesis({"protocol": "udp"}, "packet"),
+                lambda some, tight: passing(some, "4g", STREAM_PATIENCE), call()[:1])  # fmt: skip
+    act, _ = Acts(tail, call()[:1], True).shape(ways)
+    assert act["rate_kbit"] == pytest.approx(600, rel=0.05)
+    assert Acts(tail, call()[:1], True).shape(ways[1:]) == ({}, {})
 
 
 # -- streams that rest

@@ -128,6 +128,8 @@ def test_the_limit_of_datagrams_is_measured_and_a_match_is_none() -> None:
     assert limit is not None
     assert limit.act == "police"
     assert limit.rate == pytest.approx(64, rel=0.15)
+    assert limit.shown is not None
+    assert limit.shown.lost.mean() > 0.5  # the fastest pace
     for rule in (rule_of({"size": "200-"}, "drop", scope="packet"),
                  rule_of({"protocol": "udp"}, "loss", loss=0.4)):  # fmt: skip
         prober, base = line_of(rule)
