@@ -240,9 +240,12 @@ def without_delays(seen: Outcome, expected: Outcome, base: Baseline, reorders: b
     lost say nothing more of delays. reorders: see `unexplained`."""
     excess = base.excess(expected)
     delay = seen.delay.copy()
-    late = np.array([float(np.median(column[np.isfinite(column)])) if np.isfinite(column).any()
-                     else math.nan for column in excess.T])  # fmt: skip
+    known = [column[np.isfinite(column)] for column in excess.T]
+    late = np.array([float(np.median(one)) if len(one) else math.nan for one in known])
+    spread = np.array([float(np.std(one)) if len(one) else 0.0 for one in known])
     streams = disturbed_streams(seen, expected, late)
+    for _, _, places in groups_of(seen):  # few copies show a packet's own spread badly
+        spread[places] = np.maximum(spread[places], np.median(spread[places]))
     errors = float(norm.isf(BY_CHANCE / max(len(seen.unit), 1))) * MEDIAN
     for at, one in enumerate(seen.unit):
         if one.ends in streams:
@@ -252,16 +255,15 @@ def without_delays(seen: Outcome, expected: Outcome, base: Baseline, reorders: b
             rest = own - late[at]
             arrived = own >= 0
             middle = float(np.median(base.excess(seen)[arrived, at])) if arrived.any() else 0.0
-            copies = (max(int(arrived.sum()), 1), int(np.isfinite(excess[:, at]).sum()))
-            spread = float(np.nanstd(excess[:, at]))
-            doubt = errors * spread * math.sqrt(1 / copies[0] + 1 / copies[1])
+            both = 1 / max(int(arrived.sum()), 1) + 1 / len(known[at])
+            doubt = errors * spread[at] * math.sqrt(both)
             if abs(middle - late[at]) < SLACK * late[at] + LEAST_DELAY + doubt:
                 rest = own - middle
             delay[:, at] = np.where(arrived, np.maximum(rest, 0), own).astype(np.int64)
     line = base.own_delay(seen).astype(np.int64)
     for _, up, places in groups_of(seen):
-        known = excess[:, places][np.isfinite(excess[:, places])]
-        at_random = len(known) and known.std() > VARIES * base.spread[int(up)] + LEAST_DELAY
+        whole = excess[:, places][np.isfinite(excess[:, places])]
+        at_random = len(whole) and whole.std() > VARIES * base.spread[int(up)] + LEAST_DELAY
         some = reorders and expected.overtaken is not None and expected.overtaken[:, places].any()
         if at_random or some:
             arrived = delay[:, places] >= 0  # which packets are late is not predicted

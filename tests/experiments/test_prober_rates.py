@@ -354,6 +354,31 @@ def test_only_windows_that_the_measured_numbers_need_are_kept() -> None:
         assert found.best in (best, hypothesis({"ports": [4_000]}))
 
 
+@pytest.mark.parametrize(("rate", "begin", "kept"), [(309.0, 10, False), (300.0, 110, True)])
+def test_a_rate_that_is_not_exact_makes_no_window(rate: float, begin: int, kept: bool) -> None:
+    """A queue of 309 kbit/s fills later than one of 300, as if its first packets were spared."""
+    unit = tuple(Sent(n * 23 * MS, True, FLOW, bytes([n]) * 900) for n in range(160))
+    line = LINE._replace(spread=(10.0 * MS, 10.0 * MS))
+    through = passing(unit, "4g", STREAM_PATIENCE)
+    plain = hypothesis({"ports": [4_000]})
+    window = hypothesis({"ports": [4_000], "packets": f"{begin}-"}, "packet")
+    act = {"act": "shape", "rate_kbit": 300.0, "queue_ms": 400.0}
+    rule = (window if kept else plain).rule()
+    assert rule is not None
+    in_force = Effect.of_limit(act | {"rate_kbit": rate})
+    waits = strikes_of_limit(through, with_act([rule], in_force), line).struck[0]
+    outcome = outcome_of(unit, np.zeros(160, bool), 4)
+    outcome = outcome._replace(delay=outcome.delay + 200 * MS * waits)
+    sought = Effect.of_limit(act)
+    beliefs = Beliefs(line, [sought])
+    for _ in range(3):
+        beliefs.observe(Seen(through, outcome))
+    finding = Finding(PARTIAL, FLOW, True, 40.0, 0.5, 0)
+    found = Found(window, 0.9, sought, beliefs, unit[:1], finding, window, act=dict(act))
+    take_simplest(found)
+    assert ("packets" in found.best.keys) == kept
+
+
 def test_packets_of_a_stream_that_are_sent_again_give_its_delay_no_direction() -> None:
     """Both directions are delayed alike; of one, most packets are also sent again."""
     delays = 260 * MS + np.arange(20.0) * MS
