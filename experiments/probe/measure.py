@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midcall.experiments.probe.acts import Acts, Number, share_interval
-from midcall.experiments.probe.beliefs import COUNTS, Hypothesis, Seen
+from midcall.experiments.probe.beliefs import COUNTS, Hypothesis
 from midcall.experiments.probe.found import LIMITS, RARELY, Found, rough_act
 from midcall.experiments.probe.lasting import chance_of, inspected, lasting, with_seen_end
 from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, MARK, PARTIAL, SHARES, Effect
@@ -58,8 +58,6 @@ class Measure:
             found.spared = refiner.spared()
             if refiner.spares_behind is not None and found.best.scope in ("packet", "flow"):
                 found.take_scope("packet" if refiner.spares_behind else "flow")
-            if found.spared:
-                take_wider(found)
         tail = self.tail()
         acts: Acts | None = None
         parameters: dict[str, Number] = {}
@@ -220,26 +218,6 @@ class Measure:
             found.per = chance.per
         found.sought = found.sought._replace(chance=min(max(chance.share.value, 0.05), 0.9))
         return self.tail()
-
-
-def take_wider(found: Found) -> None:
-    """Give a rule the match without sizes and shares of random octets with which it explains as
-    much of what it does not spare: these may have stood for what passes."""
-    best, seen = found.best, list[Seen]()
-    for one in found.beliefs.seen:
-        delay = np.where(found.spares(one.through), -2, one.outcome.delay)
-        seen.append(one._replace(outcome=one.outcome._replace(delay=delay)))
-
-    def fit(one: Hypothesis) -> float:
-        return one.prior + sum(found.beliefs.gain_of(one, some) for some in seen)
-
-    for key in ("size", "entropy"):
-        rest = {name: value for name, value in best.keys.items() if name != key}
-        wider = best._replace(match=json.dumps(rest, sort_keys=True))
-        if key in best.keys and rest and fit(wider) >= fit(best):
-            best = wider
-    if best != found.best:
-        found.best, found.equal = best, []
 
 
 def of_datagrams(found: Found) -> NDArray[np.int64]:
