@@ -37,7 +37,7 @@ from midcall.experiments.probe.line_oracle import (
     Effect,
 )
 from midcall.experiments.probe.prober import MS, Outcome
-from midcall.testbed.probing.probe import Ends, flow_numbers, flows_of
+from midcall.testbed.probing.probe import Ends, Probe, flow_numbers, flows_of
 
 #: Share of losses beyond the line's own that counts as an effect, at least.
 LEAST_SHARE = 0.03
@@ -89,6 +89,17 @@ class Finding(NamedTuple):
     def key(self) -> Key:
         """Return the kind of effect, and the flow and direction that show it."""
         return self.kind, self.ends, self.up
+
+    @property
+    def flow(self) -> tuple[Ends, bool]:
+        """Return the flow, to whichever far address, and the direction that show it."""
+        return self.ends._replace(far=b""), self.up
+
+    def places(self, unit: Probe) -> list[int]:
+        """Return the places of the packets of its flow and direction in a unit, which may be played
+        to other far addresses."""
+        return [at for at, one in enumerate(unit)
+                if (one.ends._replace(far=b""), one.up) == self.flow]  # fmt: skip
 
     @property
     def effect(self) -> Effect:

@@ -54,9 +54,8 @@ def come_behind(plays: Plays, finding: Finding, sought: Effect) -> list[Found]:
     most of the packets from it that show it. One that may be on single packets of the other
     direction is taken for that instead."""
     outcome = plays.shown[0]
-    key = finding.ends._replace(far=b"")
-    own = np.array([one.ends._replace(far=b"") == key and one.up == finding.up
-                    for one in outcome.unit])  # fmt: skip
+    own = np.zeros(len(outcome.unit), bool)
+    own[finding.places(outcome.unit)] = True
     rest = plays.masked(outcome, False, sought.kind)
     affected, usable, _ = affected_of(rest, plays.base, sought)
     share = (affected & usable).sum(axis=0) / np.maximum(usable.sum(axis=0), 1)

@@ -10,7 +10,7 @@ import numpy as np
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.beliefs import Beliefs
-from midcall.experiments.probe.effects import Finding
+from midcall.experiments.probe.effects import Finding, findings
 from midcall.experiments.probe.fit import affected_of
 from midcall.experiments.probe.found import LIMITS
 from midcall.experiments.probe.line_oracle import DELAY, DROP, MARK, PARTIAL, Effect
@@ -45,8 +45,10 @@ def effects_behind(
         limits = list(limits_of(rest, plays.base, finding))
         asked = finding.ends, finding.up, tuple(one.best for one in plays.result.found)
         if asked not in plays.limits:
-            plays.limits[asked] = rate_limit(plays.prober, plays.base, rest, finding.first,
-                                             {one.kind for one in own})  # fmt: skip
+            first = first_place(rest, plays.base, finding)
+            plays.limits[asked] = None if first is None else rate_limit(
+                plays.prober, plays.base, rest, first, {one.kind for one in own}
+            )  # fmt: skip
         limit = plays.limits[asked]
         if limit is not None and limit.rate >= LEAST_RATE:
             known = [Effect.of_limit(one.fields) for one in (limit, *with_small_bucket(limit))]
@@ -61,6 +63,14 @@ def effects_behind(
         result.setdefault(DROP, Effect(DROP, 1.0, 1.0))
         result.setdefault(PARTIAL, Effect(PARTIAL, 0.5, 1.0))
     return [*limits, *result.values()]
+
+
+def first_place(outcome: Outcome, base: Baseline, finding: Finding) -> int | None:
+    """Return the place of the first packet of a play, which may have other packets than the one
+    with a finding, that shows it; of the flow's first packet where none does, None where the play
+    has no packet of the flow and direction."""
+    shown = (one.first for one in findings(outcome, base) if one.flow == finding.flow)
+    return min(shown, default=next(iter(finding.places(outcome.unit)), None))
 
 
 def with_small_bucket(limit: Limit) -> Iterator[Limit]:
@@ -97,9 +107,7 @@ def share_of(beliefs: Beliefs, base: Baseline) -> float:
 def limits_of(outcome: Outcome, base: Baseline, finding: Finding) -> Iterator[Effect]:
     """Yield the limits of a rate that explain the losses or delays of a flow and direction: of most
     copies alone, and all of them about the same."""
-    key = finding.ends._replace(far=b"")  # of a play to other addresses, too
-    places = [at for at, one in enumerate(outcome.unit)
-              if one.ends._replace(far=b"") == key and one.up == finding.up]  # fmt: skip
+    places = finding.places(outcome.unit)
     sent = outcome.as_sent
     times = np.array([sent[at].time for at in places], np.float64)
     sizes = outcome.size[places].astype(float)

@@ -569,7 +569,7 @@ def also_shown(seen: Sequence[Finding], elsewhere: Sequence[Finding]) -> list[Fi
 def place_of(one: Finding) -> tuple[str, Ends, bool]:
     """Return the kind, the flow and the direction of an effect, to whichever addresses; all kinds
     of losses are one."""
-    return LOSSES[0] if one.kind in LOSSES else one.kind, one.ends._replace(far=b""), one.up
+    return LOSSES[0] if one.kind in LOSSES else one.kind, *one.flow
 
 
 def merged_findings(seen: Sequence[Finding]) -> list[Finding]:

@@ -12,10 +12,11 @@ import pytest
 from midcall.experiments.probe.acts import act_unit, measure
 from midcall.experiments.probe.beliefs import Beliefs, hypothesis, with_act
 from midcall.experiments.probe.choice import Choice, is_playable
-from midcall.experiments.probe.effects import Finding
+from midcall.experiments.probe.effects import Finding, findings
 from midcall.experiments.probe.expected import Model
 from midcall.experiments.probe.fit import LATE, fits_of_limit, least_wait, strikes_of_limit
 from midcall.experiments.probe.found import Result
+from midcall.experiments.probe.kinds import first_place
 from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
@@ -46,6 +47,19 @@ def large(count: int, apart: int, size: int = 1_000, up: bool = True) -> Probe:
 
 
 # -- what shows it
+
+
+def test_the_first_packet_of_an_effect_is_found_in_plays_of_other_packets() -> None:
+    lost = outcome_of(large(40, MS), np.arange(40) >= 30, 8)
+    seen = findings(lost, LINE)[0]
+    assert (seen.kind, seen.first, first_place(lost, LINE, seen)) == (DROP, 30, 30)
+    before = tuple(Sent(at * MS, True, STREAM, bytes([at]) * 20) for at in range(4))
+    elsewhere = [one._replace(ends=FLOW._replace(far=bytes(4))) for one in large(12, MS)]
+    shorter = outcome_of((*before, *elsewhere), np.arange(16) >= 9, 8)
+    assert first_place(shorter, LINE, seen) == 9
+    clean = outcome_of((*before, *elsewhere), np.zeros(16, bool), 8)
+    assert first_place(clean, LINE, seen) == 4
+    assert first_place(outcome_of(before, np.zeros(4, bool), 8), LINE, seen) is None
 
 
 def test_a_queue_shows_in_short_waits_of_datagrams_where_the_access_network_makes_none() -> None:
