@@ -116,7 +116,8 @@ def act_unit(tail: Tail, core: Probe, apart_slow: int = SLOW_APART) -> tuple[Pro
     if by_share:
         slow, apart_slow = STREAM_COUNT, STREAM_APART
     for number in range(slow + tail.used):
-        packets += sent_at(tail, last, begin + number * apart_slow, number, "slow")
+        time = begin + tail.moment(number, tail.used, apart_slow)
+        packets += sent_at(tail, last, time, number, "slow")
     packets = list(in_order(packets))
     fast_begin = len(packets)
     begin = packets[-1].time + 400 * MS

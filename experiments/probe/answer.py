@@ -60,7 +60,7 @@ def document(result: Result, prober: Prober) -> Document:
         "rule_toml": policy_toml([rule for one in order_of(result.found) for rule in one.rules]),
         "alternatives": [
             *alternatives(first),
-            *(let_pass(match, first) for match in first.spared),
+            *(let_pass(rule, first) for rule in first.rules[:-1]),
             *(as_well(one) for one in result.found[1:]),
             *unexplained(result),
             *map(reason, result.notes),
@@ -139,9 +139,9 @@ def trigger(found: Found) -> Document:
     }
     if found.octets:
         result["octets"] = found.octets
-    if found.spared:
-        result["spared"] = found.spared
-        result["words"] += f"; except {found.spared}"
+    if found.allow_list.matches:
+        result["spared"] = spared = list(found.allow_list.matches)
+        result["words"] += f"; except {spared}"
     return result
 
 
@@ -303,14 +303,18 @@ def as_well(found: Found) -> Document:
     }  # fmt: skip
 
 
-def let_pass(match: Document, first: Found) -> Document:
-    """Return the rule in front of the first one that lets packets with a match pass."""
+def let_pass(rule: Rule, first: Found) -> Document:
+    """Return a rule in front of the first one that lets packets pass. Whether it lets each packet
+    or the whole flow pass shows where it reads payloads alone."""
+    match = rule.match.model_dump(mode="json", exclude_defaults=True)
     words = ", ".join(f"{key} = {value}" for key, value in match.items())
+    whole = {"act": "pass", "scope": "flow", "direction": "both"}
     return {
-        "relation": "as well", "rule": words, "act": "pass", "scope": "packet", "direction": "both",
-        "trigger": {"match": match, "words": words, "intervals": {}}, "parameters": {},
-        "begin": AT_ONCE, "residual_s": None, "probability": round(first.probability, 4),
-        "equal": [], "why": "what the first one would strike, but lets pass",
+        "relation": "as well", "rule": words, "act": "pass", "scope": rule.strikes,
+        "direction": "both", "trigger": {"match": match, "words": words, "intervals": {}},
+        "parameters": {}, "begin": AT_ONCE, "residual_s": None,
+        "probability": round(first.probability, 4), "equal": [] if "payload" in match else [whole],
+        "why": "what the first one would strike, but lets pass",
     }  # fmt: skip
 
 

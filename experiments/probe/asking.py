@@ -50,16 +50,19 @@ def copies_for(sought: Effect, base: Baseline, packets: int) -> int:
 
 
 def ask_all(
-    prober: Prober, base: Baseline, sought: Effect, questions: Sequence[Question], words: str
-) -> list[bool]:
-    """Return for each question whether the effect shows. Raises ProbesSpent."""
+    prober: Prober, base: Baseline, sought: Effect, questions: Sequence[Question], words: str,
+    keep_far: bool = False,
+) -> list[bool]:  # fmt: skip
+    """Return for each question whether the effect shows. keep_far: whether units are sent to their
+    own far addresses. Raises ProbesSpent."""
     scores = np.zeros(len(questions))
     open_ = list(range(len(questions)))
     for _ in range(REPEATS if questions else 0):
         some = [questions[at] for at in open_]
         packets = min((int(one.mask.sum()) for one in some), default=1)
         copies = copies_for(sought, base, packets)
-        outcomes = prober.ask(words, [one.unit for one in some], copies)
+        outcomes = prober.ask(words, [one.unit for one in some], copies,
+                              keep_far=[keep_far] * len(some))  # fmt: skip
         for at, one, outcome in zip(open_, some, outcomes, strict=True):
             scores[at] += score(outcome, one.mask, base, sought)
         open_ = [at for at in open_ if abs(scores[at]) < SETTLED]

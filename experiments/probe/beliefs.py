@@ -56,6 +56,9 @@ FORGIVEN = 0.2
 #: than the flow, in nats.
 COST = {"key": 1.2, "number": 2.0, "way": 1.5, "after": 3.0, "scope": 1.0, "media": 2.5,
         "lasts": 3.0}  # fmt: skip
+#: Prior cost of each window or allowance of a rule that limits a rate, in addition, in nats: which
+#: packets wait or are lost at the edge of a limit depends on little, and of many numbers one fits.
+OVERFIT = 4.0
 #: Times of condemnations that are tried around one, as parts of it.
 LONGER = (0.9, 0.97, 1.03, 1.1)
 #: By how much a hypothesis must be able to come near the best one to be kept, in nats.
@@ -122,6 +125,11 @@ class Hypothesis(NamedTuple):
         """Return it as a rule that inspects one packet in so many."""
         match = self.keys | {"one_in": max(round(part), 2)}
         return self._replace(match=json.dumps(match, sort_keys=True))
+
+    @property
+    def bounds(self) -> int:
+        """Return how many windows and allowances it has."""
+        return len(self.keys.keys() & WINDOWS) + bool(self.after)
 
     @property
     def prior(self) -> float:
@@ -322,8 +330,8 @@ class Beliefs:
         table = self.table
         if not limited.any() or not self.rules:
             return table
-        priors = np.array([one.prior for one in self.hypotheses])[:, None]
-        fitted = table[:, limited] - priors
+        priors = np.array([one.prior - OVERFIT * one.bounds for one in self.hypotheses])[:, None]
+        fitted = table[:, limited] - np.array([one.prior for one in self.hypotheses])[:, None]
         best = fitted.max(axis=0)
         best = np.where(np.isfinite(best), best, 0.0)
         result = table.copy()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,21 @@ LIMITS = ("police", "shape", "prioritise")
 LOSSLESS = ("delay", "jitter", "reorder", "duplicate", "mark")
 
 
+class AllowList(NamedTuple):
+    """What a rule lets pass that it would strike.
+
+    matches: of that, in the policy language; ports: all that the rule strikes, where it is none of
+    those that are tried, () otherwise; behind: whether a packet that passes by its payload also
+    does so behind one of its flow that is struck; whole: whether what is struck passes behind such
+    a packet; both are None where that was not asked.
+    """
+
+    matches: Sequence[dict[str, Any]] = ()
+    ports: Sequence[int | str] = ()
+    behind: bool | None = None
+    whole: bool | None = None
+
+
 @dataclass(eq=False)  # two are the same rule only if they are one object
 class Found:
     """One rule that was found. weights: hypotheses with their probabilities, the likeliest first;
@@ -68,7 +83,7 @@ class Found:
     per: str = ""
     lasting: Lasting | None = None
     octets: list[str] = field(default_factory=list)
-    spared: list[dict[str, Any]] = field(default_factory=list)
+    allow_list: AllowList = field(default_factory=AllowList)
     notes: list[str] = field(default_factory=list)
     behind: list[Found] = field(default_factory=list)  # rules found before, which come behind it
     classes: Classes | None = None  # of a queue; None where it is not known whether it has several
@@ -100,6 +115,15 @@ class Found:
 
         self.best, self.began = changed(self.best), changed(self.began)
         self.equal = [changed(one) for one in self.equal if mechanism(one) == before]
+
+    def take_allow_list(self, seen: AllowList) -> None:
+        """Take what the rule lets pass, and what that shows of its ports and scope."""
+        self.allow_list = seen
+        if seen.ports:
+            match = json.dumps(self.best.keys | {"ports": list(seen.ports)}, sort_keys=True)
+            self.best = self.best._replace(match=match)
+        if seen.behind is not None and self.best.scope in ("packet", "flow"):
+            self.take_scope("packet" if seen.behind else "flow")
 
     def take_scope(self, scope: str) -> None:
         """Give the rule the scope that was shown; what has another one is not equal to it."""
@@ -178,8 +202,9 @@ class Found:
     def rules(self) -> list[Rule]:
         """Return the rule, behind rules that let pass what it spares."""
         before = []
-        for number, match in enumerate(self.spared, 1):
-            fields = {"name": f"spared-{number}", "match": match, "act": "pass", "scope": "packet",
+        for number, match in enumerate(self.allow_list.matches, 1):
+            scope = "flow" if "payload" in match and self.allow_list.whole else "packet"
+            fields = {"name": f"spared-{number}", "match": match, "act": "pass", "scope": scope,
                       "grade": "A", "source": "midcall probe", "hypothesis": True}  # fmt: skip
             before.append(Rule.model_validate(fields))
         return [*before, self.rule]

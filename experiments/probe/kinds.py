@@ -16,12 +16,22 @@ from midcall.experiments.probe.found import LIMITS
 from midcall.experiments.probe.line_oracle import DELAY, DROP, MARK, PARTIAL, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import Outcome
-from midcall.experiments.probe.rates import LEAST_RATE, Limit, policer, ramps, rate_limit, shaper
+from midcall.experiments.probe.rates import (
+    LEAST_RATE,
+    Limit,
+    is_no_queue,
+    policer,
+    ramps,
+    rate_limit,
+    shaper,
+)
 from midcall.testbed.probing.strikes import strikes
 
 #: Buckets and queues that are tried, as shares of the one that fits a flow: which packets spend
 #: the bucket is not known yet.
 ROOMS = {"police": (1.0, 1.12, 1.3), "shape": (1.0,)}
+#: Part by which the delays of two flows may differ that one rule makes.
+ALIKE = 0.2
 #: kbit/s, at least, and seconds of this rate that a bucket holds from which it may be an allowance,
 #: and that one holds behind an allowance; octets of that, at least.
 ALLOWED_RATE, LARGE_BUCKET, SMALL_BUCKET, LEAST_BUCKET = 8.0, 8.0, 0.5, 3_000
@@ -45,9 +55,10 @@ def effects_behind(
         limits = list(limits_of(rest, plays.base, finding))
         asked = finding.ends, finding.up, tuple(one.best for one in plays.result.found)
         if asked not in plays.limits:
-            first = first_place(rest, plays.base, finding)
-            plays.limits[asked] = None if first is None else rate_limit(
-                plays.prober, plays.base, rest, first, {one.kind for one in own}
+            first, kinds = first_place(rest, plays.base, finding), {one.kind for one in own}
+            fixed = kinds == {DELAY} and delays_alike(plays, rest, finding)
+            plays.limits[asked] = None if first is None or fixed else rate_limit(
+                plays.prober, plays.base, rest, first, kinds
             )  # fmt: skip
         limit = plays.limits[asked]
         if limit is not None and limit.rate >= LEAST_RATE:
@@ -71,6 +82,15 @@ def first_place(outcome: Outcome, base: Baseline, finding: Finding) -> int | Non
     has no packet of the flow and direction."""
     shown = (one.first for one in findings(outcome, base) if one.flow == finding.flow)
     return min(shown, default=next(iter(finding.places(outcome.unit)), None))
+
+
+def delays_alike(plays: Plays, outcome: Outcome, finding: Finding) -> bool:
+    """Return whether datagrams of a flow with a delay as long as a finding's show that no queue
+    makes it."""
+    alike = [one for one in plays.result.findings if one.kind == DELAY
+             and one.ends.proto == finding.ends.proto != TCP
+             and abs(one.amount - finding.amount) <= ALIKE * finding.amount]  # fmt: skip
+    return any(is_no_queue(plays.base, outcome, one.places(outcome.unit)) for one in alike)
 
 
 def with_small_bucket(limit: Limit) -> Iterator[Limit]:

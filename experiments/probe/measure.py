@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midcall.experiments.probe.acts import Acts, Number, share_interval
+from midcall.experiments.probe.allow_list import allow_list
 from midcall.experiments.probe.beliefs import COUNTS, Hypothesis
 from midcall.experiments.probe.found import LIMITS, RARELY, Found, rough_act
 from midcall.experiments.probe.lasting import chance_of, inspected, lasting, with_seen_end
@@ -54,10 +55,8 @@ class Measure:
         if refuted and self.is_sampled():
             return
         sought = found.sought
-        if sought.kind == DROP:
-            found.spared = refiner.spared()
-            if refiner.spares_behind is not None and found.best.scope in ("packet", "flow"):
-                found.take_scope("packet" if refiner.spares_behind else "flow")
+        if sought.kind in (DROP, DELAY, PARTIAL):
+            found.take_allow_list(allow_list(refiner, self.plays.whole))
         tail = self.tail()
         acts: Acts | None = None
         parameters: dict[str, Number] = {}

@@ -207,18 +207,27 @@ class Plays:
         return []
 
     def look_again(self) -> None:
-        """Play the capture once more, where one play showed a strong effect: what further rules do
-        needs more copies. Where other addresses show it, too, these and the capture's own take
-        turns."""
-        elsewhere = self.prober.fresh_far and len(self.fresh) <= len(self.kept)
-        some = self.prober.ask("the capture once more", [self.capture], COPIES, tight=False,
-                               keep_far=[not elsewhere], patience=self.patience)[0]  # fmt: skip
-        (self.fresh if elsewhere else self.kept).append(some)
+        """Play the capture once more, or twice at once up to LEAST_PLAYS, where one play showed a
+        strong effect: what further rules do needs more copies. Where other addresses show it, too,
+        these and the capture's own take turns."""
+        fresh_far = self.prober.fresh_far
+        elsewhere = fresh_far and len(self.fresh) <= len(self.kept)
+        own = [not elsewhere, elsewhere or not fresh_far][: max(LEAST_PLAYS - self.looks, 1)]
+        some = self.prober.ask("the capture once more", [self.capture] * len(own), COPIES,
+                               tight=False, keep_far=own, patience=self.patience)  # fmt: skip
+        for outcome, is_own in zip(some, own, strict=True):
+            (self.kept if is_own else self.fresh).append(outcome)
         self.own = joined(self.kept)
-        if elsewhere:
+        if not all(own):
             self.shown = [self.prober.moved(joined(self.fresh), self.other)]
-        elif not self.prober.fresh_far:
+        elif not fresh_far:
             self.shown[0] = self.own
+
+    @property
+    def looks(self) -> int:
+        """Return how often the capture was played; the first plays, to its own and to other
+        addresses, are one look."""
+        return len(self.kept) + len(self.fresh) - 1
 
     def look_late(self) -> bool:
         """Play more of a capture, few times; where flows show plain effects there, the capture
@@ -402,10 +411,9 @@ class Plays:
     def worth_a_play(self, tried: Collection[Key]) -> bool:
         """Return whether the capture is to be played once more for further rules: as often as a
         clean line, and more often while an effect that no rule explains is in doubt."""
-        played = len(self.kept) + len(self.fresh) - 1  # the first ones are one look
-        if played >= PLAYS or len(self.result.found) >= MOST_RULES or self.closer:
+        if self.looks >= PLAYS or len(self.result.found) >= MOST_RULES or self.closer:
             return False
-        if played < LEAST_PLAYS:
+        if self.looks < LEAST_PLAYS:
             return True
         plays = [self.shown[0], self.own] if self.prober.fresh_far else self.shown[:1]
         scores = (one.score for play in plays for one in self.further(play, tried))

@@ -580,6 +580,17 @@ def is_constant(excess: Floats) -> bool:
     return bool(equal[:2].all() and equal.mean() > MOST_EQUAL)
 
 
+def is_no_queue(base: Baseline, outcome: Outcome, same: Sequence[int]) -> bool:
+    """Return whether packets of a flow wait equally long although they follow each other faster: in
+    a queue that holds up each of them for so long, they would wait for each other, too. same: their
+    places."""
+    excess = base.excess(outcome)[:, same]
+    if not is_constant(excess):
+        return False
+    gaps = np.diff([outcome.as_sent[at].time for at in same])
+    return int((gaps < np.nanmedian(excess) / 2).sum()) >= LEAST_EQUAL
+
+
 def ramps(excess: Floats) -> bool:
     """Return whether packets wait longer and longer: the first ones little, later ones much."""
     values = excess[np.isfinite(excess)]

@@ -37,15 +37,12 @@ from midcall.experiments.probe.line_oracle import (
 )
 from midcall.experiments.probe.prober import MS
 from midcall.experiments.probe.tails import FORMS, PAUSE, Tail
-from midcall.experiments.probe.units import as_large
 from midcall.testbed.policy.language import METHODS
 from midcall.testbed.policy.syntax import CODE_POINTS, span
 from midcall.testbed.probing.probe import Probe, Sent, in_order, ip_size
 from midcall.testbed.probing.strikes import Passing, strikes
 
 LAST_PORT = 65_535
-#: Keys of a match with which an allow-list is looked for: none of them reads a payload.
-SPARING = {"protocol", "direction", "addresses", "seconds", "packets", "size", "entropy"}
 #: Packets of each direction that show an act which strikes nearly all: of several, some may pass.
 FEW = 1
 #: Largest windows that are searched: packets, IP octets, seconds.
@@ -68,15 +65,14 @@ class Refiner:
         self.take_form(tail.form)
         self.intervals: dict[str, tuple[float, float]] = {}
         self.refuted = False
-        #: Whether a packet that the rule spares passes behind one of its flow that it strikes, None
-        #: where no such packet is known.
-        self.spares_behind: bool | None = None
 
-    def ask(self, cores: Sequence[Probe], words: str, bare: bool = False) -> list[bool]:
+    def ask(
+        self, cores: Sequence[Probe], words: str, bare: bool = False, keep_far: bool = False
+    ) -> list[bool]:
         """Return for each core whether the rule is met.
 
         bare: nothing follows the core, whose own last packet shows it (what follows would come into
-        a window by itself).
+        a window by itself); keep_far: they are sent to their own far addresses.
         """
         questions = []
         for core in cores:
@@ -90,7 +86,7 @@ class Refiner:
                 own = self.mask[len(self.core) - 1 :]
                 mask[len(self.core) - 1 + shift :] = own
             questions.append(Question(unit, mask))
-        return ask_all(self.prober, self.base, self.sought, questions, words)
+        return ask_all(self.prober, self.base, self.sought, questions, words, keep_far)
 
     @property
     def last_shows(self) -> bool:
@@ -129,45 +125,6 @@ class Refiner:
         if best.after:
             best = self.allowance(best)
         return best
-
-    def spared(self) -> list[dict[str, Any]]:
-        """Return matches of packets that the rule lets pass: kinds of payload and ports of an
-        allow-list. Only rules that do not read payloads have them. What is tried is as large as the
-        trigger, as far as it can be."""
-        keys = self.best.keys
-        if not keys or keys.keys() - SPARING:
-            return []
-        last = self.core[-1]
-        size = len(last.payload)
-        kinds: dict[str, Sent] = {}
-        for body in exemplars(last.ends.proto).values():
-            ends = last.ends
-            one = as_large(last._replace(payload=body), size)
-            if read(one).kind == "unknown" and body[2:3] == b"\x01":
-                ends = ends._replace(far_port=53)  # a question is one at this port only
-                one = one._replace(ends=ends)
-            kinds.setdefault(read(one).kind, one)
-        kinds.pop(read(last).kind, None)
-        ports = [port for port in (53, 80, 123, 443, 853) if port != last.ends.far_port]
-        noisy = last._replace(payload=noise(max(60, size), "spared"))
-        at_ports = [noisy._replace(ends=last.ends._replace(far_port=port)) for port in ports]
-        cores = [self.with_last(one) for one in (*kinds.values(), *at_ports)]
-        form = self.tail.form
-        self.take_form("again")  # whatever else followed, the rule would strike that
-        answers = self.ask(cores, "what an allow-list spares")
-        behind = [(*self.core, one._replace(time=last.time + PAUSE))
-                  for one, hit in zip(kinds.values(), answers, strict=False)
-                  if not hit and one.ends == last.ends]  # fmt: skip
-        if behind:
-            self.spares_behind = not self.ask(behind[:1], "what it spares behind the trigger")[0]
-        self.take_form(form)
-        passed = [kind for kind, hit in zip(kinds, answers, strict=False) if not hit]
-        free = [port for port, one, hit in zip(ports, at_ports, answers[len(kinds) :], strict=True)
-                if not hit and read(one).kind not in passed]  # fmt: skip
-        if len(passed) == len(kinds) or not (passed or free):
-            return []  # the answers are about the trigger, not about exceptions
-        result: list[dict[str, Any]] = [{"payload": passed}] if passed else []
-        return [*result, {"ports": free}] if free else result
 
     @property
     def transport(self) -> str:
@@ -575,7 +532,7 @@ class Allowance:
         if self.sought.kind == PARTIAL and (stream or self.sought.amount > NEARLY_ALL):
             self.sought = Effect(DROP, 1.0, self.sought.chance)
         shares = self.sought.kind in SHARES
-        self.shown = self.tail.count - self.tail.used if shares else FEW
+        self.shown = self.tail.shown if shares else FEW
 
     def unit(self, amount: float) -> tuple[Probe, np.ndarray[Any, Any]]:
         """Return the core, `amount` of fillers, and packets that show the act; which of them the

@@ -412,8 +412,8 @@ class Search:
                 values = rest.pop(key, None)
                 if values is None or found.rule.act not in BLOCKING:
                     continue
-                same = json.dumps([found.best._replace(match=json.dumps(rest, sort_keys=True)),
-                                   found.rule.act, found.rule.lasts_s, found.spared])  # fmt: skip
+                alike = found.best._replace(match=json.dumps(rest, sort_keys=True))
+                same = json.dumps([alike, found.rule.act, found.rule.lasts_s, found.allow_list])
                 known = kept.setdefault(same, found)
                 if known is not found:
                     both = list(dict.fromkeys([*known.best.keys[key], *values]))

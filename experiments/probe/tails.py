@@ -32,6 +32,10 @@ PAUSE = 60 * MS
 #: Writes of a stream that show a share of losses, and ns between two of them: what follows a lost
 #: one waits until a kernel has sent it again.
 STREAM_COUNT, STREAM_APART = 24, 300 * MS
+#: Packets that use up an allowance, at most, and IP octets of a pair of them, about.
+MOST_USED, OF_PAIR = 300, 150
+#: Between packets that only use up an allowance, in ns.
+USED_APART = 12 * MS
 #: How much longer than an allowance of seconds is waited for its end, and how long at most, in s; a
 #: distance of packets that none of them uses up, in ms.
 LATER, MOST_WAIT, FOREVER = 1.15, 60.0, 1 << 40
@@ -44,12 +48,13 @@ BEYOND_ROOM, MOST_LARGE, HEADERS = 1.6, 1200, 28
 SLOW = 40
 
 
-def beyond(best: Hypothesis, apart_ms: int) -> int:
-    """Return how many pairs of packets use up an allowance. apart_ms: time between two pairs."""
+def beyond(best: Hypothesis, apart_ms: int, packets: int = 2, octets: int = OF_PAIR) -> int:
+    """Return in how many moments packets use up an allowance. apart_ms: time between two moments;
+    packets, octets: of one."""
     after = best.allowance
-    wanted = max(int(after.get("packets", 0)) // 2, int(after.get("bytes", 0)) // 150,
+    wanted = max(int(after.get("packets", 0)) // packets, int(after.get("bytes", 0)) // octets,
                  int(after.get("seconds", 0) * 1000 // apart_ms))  # fmt: skip
-    return min(wanted + 2 if wanted else 0, 150)
+    return min(wanted + 2 if wanted else 0, MOST_USED // packets)
 
 
 def apart_for(best: Hypothesis, least: int) -> int:
@@ -87,27 +92,38 @@ class Tail:
     ) -> None:  # fmt: skip
         self.prober, self.base, self.sought, self.through = prober, base, sought, through
         self.best = best
-        self.count, self.apart = 5, 12 * MS
+        self.shown, self.apart = 5, 12 * MS
         if sought.kind == PARTIAL:
             loss = max(base.loss)
             amount = max(sought.amount, 0.03)
             share = loss + amount * (1 - loss)
-            self.count = int(min(max(40 * share / max(amount, 0.02) ** 2 * 0.35, 24), 160))
+            self.shown = int(min(max(40 * share / max(amount, 0.02) ** 2 * 0.35, 24), 160))
             self.apart = 3 * MS
             if core[-1].ends.proto == TCP and not sought.limit:
-                self.count, self.apart = min(self.count, STREAM_COUNT), STREAM_APART
+                self.shown, self.apart = min(self.shown, STREAM_COUNT), STREAM_APART
         elif sought.kind in SHARES:
-            self.count, self.apart = int(min(max(12 / max(sought.amount, 0.03), 12), 160)), 4 * MS
+            self.shown, self.apart = int(min(max(12 / max(sought.amount, 0.03), 12), 160)), 4 * MS
         elif sought.kind == DELAY:
-            self.count, self.apart = 4, 20 * MS
+            self.shown, self.apart = 4, 20 * MS
         after = best.allowance
         self.wait = int(min(LATER * after.get("seconds", 0.0), MOST_WAIT) * 1e9)
-        self.used = beyond(best, self.apart // MS if not self.wait else FOREVER)
-        self.count += self.used
+        self.size = ip_size(core[-1])
         self.form = "again" if best.scope == "packet" or best.media else self.chosen(core)
         if sought.limit:  # as many packets as exceed it, of their own size
             following = self.carriers(core[-1], 0, 1)
-            self.count = self.used + over_limit(sought, min(map(ip_size, following)))
+            self.shown = over_limit(sought, min(map(ip_size, following)))
+
+    @property
+    def used(self) -> int:
+        """Return in how many moments what follows a trigger uses up an allowance."""
+        apart = FOREVER if self.wait else self.apart // MS
+        one, octets = (1, self.size) if self.repeats else (2, OF_PAIR)
+        return beyond(self.best, apart, one, octets)
+
+    @property
+    def count(self) -> int:
+        """Return in how many moments packets follow a trigger."""
+        return self.used + self.shown
 
     @property
     def repeats(self) -> bool:
@@ -135,12 +151,19 @@ class Tail:
         size = {"tiny": 12, "long": 500}.get(self.form, 48 + number % 5)
         return noise(size, "tail", number, up)
 
+    @staticmethod
+    def moment(number: int, used: int, apart: int) -> int:
+        """Return when the packets of one of several moments are sent, in ns since the first. used:
+        how many moments only use up an allowance; apart: ns between two of the others."""
+        return min(number, used) * min(apart, USED_APART) + max(number - used, 0) * apart
+
     def carriers(self, last: Sent, begin: int, count: int = 0) -> list[Sent]:
         """Return the packets that follow a trigger. count: of each direction, 0 for as many as show
         the effect."""
         result = []
+        used = 0 if count else self.used
         for number in range(count or self.count):
-            time = begin + number * self.apart
+            time = begin + self.moment(number, used, self.apart)
             if self.repeats:
                 result.append(again(last, number, self.sought.kind)._replace(time=time))
             else:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The prober: triggers that lie in other flows, parts of long captures, delays at random, streams
-that rest, and what an allow-list spares."""
+"""The prober: triggers that lie in other flows, parts of long captures, delays at random, and
+streams that rest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from midcall.experiments.probe import run
 from midcall.experiments.probe.acts import Acts, Measured
 from midcall.experiments.probe.beliefs import Beliefs, hypothesis
 from midcall.experiments.probe.choice import Choice
@@ -28,9 +27,8 @@ from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
 from midcall.experiments.probe.rates import Limit
 from midcall.experiments.probe.tails import Tail
 from midcall.experiments.probe.units import Size, repeated_unit
-from midcall.experiments.proofs.prober.score import as_well
 from midcall.testbed.conformance.transcript import scene
-from midcall.testbed.policy.operator import EMPTY, Policy
+from midcall.testbed.policy.operator import EMPTY
 from midcall.testbed.probing.probe import Probe, Sent, ip_size, probe_of
 from midcall.testbed.probing.strikes import passing
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
@@ -241,25 +239,3 @@ def test_a_stream_that_rested_is_no_longer_late_under_a_limit() -> None:
     fits = [fits_of_limit(limited, limited, one, line, sought)[0] for one in (late, on_time)]
     assert fits[0] > 20
     assert fits[1] < -20
-
-
-# -- what an allow-list spares
-
-
-@pytest.mark.parametrize("scope", ["packet", "flow"])
-def test_what_a_rule_spares_is_named_with_the_scope_that_it_shows(scope: str) -> None:
-    rules = (rule_of({"payload": ["stun", "dns"], "protocol": "udp"}, "pass", scope="packet"),
-             rule_of({"protocol": "udp"}, "drop", scope=scope))  # fmt: skip
-    named = run.against(Policy(rules), call(), "4g", 3, Noise(loss=0.005, jitter_ms=3)).answer
-    assert (named["act"]["name"], named["direction"]) == ("drop", "both")
-    assert named["scope"] == scope
-    scopes = {one["scope"] for one in named["alternatives"]
-              if one["relation"] in ("equal", "less likely") and "rule" in one}  # fmt: skip
-    assert scopes <= {scope}
-    spared = [one for one in as_well(named) if one["act"] == "pass"]
-    assert {kind for one in spared for kind in one["trigger"]["match"].get("payload", [])} >= {
-        "stun", "dns"}  # fmt: skip
-    assert {one["scope"] for one in spared} == {"packet"}
-    assert 'act = "pass"' in named["rule_toml"]
-    # what it spares arrives among what it drops, and is no sign against it
-    assert not [one for one in named["alternatives"] if "always arrive" in one["why"]]

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a rule would strike but lets pass: kinds of payload, ports and addresses, an allow-list."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from midcall.experiments.localise.messages import exemplars, noise
+from midcall.experiments.localise.mutations import flipped_bit
+from midcall.experiments.localise.packet_fields import read
+from midcall.experiments.probe.asking import edge
+from midcall.experiments.probe.beliefs import WINDOWS
+from midcall.experiments.probe.found import AllowList
+from midcall.experiments.probe.line_oracle import DROP
+from midcall.experiments.probe.refine import Refiner
+from midcall.experiments.probe.tails import PAUSE
+from midcall.experiments.probe.units import as_large
+from midcall.testbed.probing.probe import Ends, Probe, Sent
+
+#: Keys of a match with which an allow-list is looked for: none of them reads a payload.
+KEYS = {"protocol", "direction", "addresses", *WINDOWS}
+#: The port of DNS, where nothing else is recognised, another port, and ports that an allow-list may
+#: have.
+DNS, OTHER = 53, 50_000
+PORTS = (DNS, 80, 123, 443, 853)
+#: Far addresses of the capture that are tried, and prefixes that are measured, at most.
+MOST_FARS, MOST_PREFIXES = 6, 2
+#: Packets behind which the trigger is tried, at most, and what asks that.
+MOST_BEFORE, BESIDE = 3, "what it spares behind the trigger, and before it"
+
+
+def fars_of(capture: Probe, core: Probe) -> list[bytes]:
+    """Return the far addresses of a capture besides that of a core, of its protocols, those with
+    the most packets first."""
+    own = core[-1].ends
+    counts = Counter(one.ends.far for one in capture if one.ends.proto == own.proto
+                     and len(one.ends.far) == len(own.far) and one.ends.far != own.far)  # fmt: skip
+    return [far for far, _ in counts.most_common(MOST_FARS)]
+
+
+def allow_list(refiner: Refiner, capture: Probe) -> AllowList:
+    """Return what a rule lets pass: of a drop, which few packets show, all kinds of payload and
+    PORTS, of other acts the capture's kinds; and far addresses of the capture.
+
+    Only rules that do not read payloads have such a list. What is tried is as large as the trigger,
+    as far as it can be.
+    """
+    keys = refiner.best.keys
+    if not keys or keys.keys() - KEYS:
+        return AllowList()
+    last = refiner.core[-1]
+    kinds, ports = kinds_besides(last), [one for one in PORTS if one != last.ends.far_port]
+    if refiner.sought.kind != DROP:
+        known = {read(one).kind for one in capture if one.ends.proto == last.ends.proto}
+        kinds, ports = {kind: one for kind, one in kinds.items() if kind in known}, []
+    fars = fars_of(capture, refiner.core) if "addresses" not in keys else []
+    form = refiner.tail.form
+    refiner.take_form("again")  # whatever else followed, the rule would strike that
+    try:
+        return passing(refiner, kinds, ports, fars)
+    finally:
+        refiner.take_form(form)
+
+
+def passing(
+    refiner: Refiner, kinds: Mapping[str, Sent], ports: Sequence[int], fars: Sequence[bytes]
+) -> AllowList:
+    """Return what passes where each packet is followed by itself."""
+    last = refiner.core[-1]
+    noisy = last._replace(payload=noise(max(60, len(last.payload)), "spared"))
+    at_ports = [noisy._replace(ends=last.ends._replace(far_port=port)) for port in ports]
+    tried = [*kinds.values(), *at_ports]
+    cores = [refiner.core, *(refiner.with_last(one) for one in tried)]
+    struck, *answers = refiner.ask(cores, "what an allow-list spares")
+    passed = [kind for kind, hit in zip(kinds, answers, strict=False) if not hit]
+    if not struck or (refiner.sought.kind == DROP and not any(answers)):
+        return AllowList()  # the answers are about the trigger, not about exceptions
+    at = answers[len(kinds) :]
+    own_ports = refiner.ports(refiner.best.keys) if at and not any(at) else None
+    if own_ports:  # what was sent to another port passes for that
+        passed = [kind for kind in passed if kinds[kind].ends == ends_of_kinds(last)]
+    free = [] if own_ports else [
+        port for port, one, hit in zip(ports, at_ports, at, strict=True)
+        if not hit and read(one).kind not in passed
+    ]  # fmt: skip
+    matches: list[dict[str, Any]] = [{"payload": passed}] if passed else []
+    matches += [{"ports": free}] if free else []
+    prefixes = prefixes_of(refiner, fars)
+    matches += [{"addresses": prefixes}] if prefixes else []
+    own = [one for kind, one in kinds.items() if kind in passed and one.ends == ends_of_kinds(last)]
+    behind = whole = None
+    if own:
+        core = refiner.with_last(last._replace(ends=own[0].ends))
+        moved = [one._replace(time=one.time + PAUSE) for one in core]
+        later = (*core, own[0]._replace(time=last.time + PAUSE))
+        before = [(one._replace(time=0), *moved) for one in own[:MOST_BEFORE]]
+        behind, *first = (not hit for hit in refiner.ask([later, *before], BESIDE))
+        whole = any(first)
+    return AllowList(tuple(matches), tuple(own_ports or ()), behind, whole)
+
+
+def ends_of_kinds(last: Sent) -> Ends:
+    """Return the ends at which kinds of payload are tried: those of a trigger, but for DNS."""
+    return last.ends if last.ends.far_port != DNS else last.ends._replace(far_port=OTHER)
+
+
+def kinds_besides(last: Sent) -> dict[str, Sent]:
+    """Return a packet of each kind of payload but the trigger's, as large as that if it can be."""
+    kinds: dict[str, Sent] = {}
+    ends = ends_of_kinds(last)
+    for body in exemplars(last.ends.proto).values():
+        one = as_large(last._replace(payload=body, ends=ends), len(last.payload))
+        if read(one).kind == "unknown" and body[2:3] == b"\x01":
+            one = one._replace(ends=ends._replace(far_port=DNS))  # a question is one there only
+        kinds.setdefault(read(one).kind, one)
+    kinds.pop(read(last).kind, None)
+    return kinds
+
+
+def prefixes_of(refiner: Refiner, fars: Sequence[bytes]) -> list[str]:
+    """Return the prefixes of some far addresses to which the trigger passes."""
+    last = refiner.core[-1]
+
+    def passes(some: Sequence[bytes]) -> list[bool]:
+        cores = [refiner.with_last(last._replace(ends=last.ends._replace(far=far)))
+                 for far in some]  # fmt: skip
+        hits = refiner.ask(cores, "which addresses an allow-list spares", keep_far=True)
+        return [not hit for hit in hits]
+
+    left = [far for far, free in zip(fars, passes(fars), strict=True) if free] if fars else []
+    found: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+    while left and len(found) < MOST_PREFIXES:
+        far, count = left[0], 8 * len(left[0])
+
+        def asks(bits: Sequence[float], far: bytes = far) -> list[bool]:
+            return passes([flipped_bit(far, int(bit)) for bit in bits])
+
+        good, _ = edge(count, -1, asks, 1)
+        if good == 0:
+            return []  # every address passes: the answers are about the trigger
+        found.append(ipaddress.ip_network((far, int(good)), strict=False))
+        left = [one for one in left if ipaddress.ip_address(one) not in found[-1]]
+    singles = [ipaddress.ip_network(ipaddress.ip_address(one)) for one in left]
+    return [str(one) for one in (*found, *singles)]
