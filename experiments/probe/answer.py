@@ -16,10 +16,11 @@ from midcall.testbed.policy.language import INJECTED, Rule
 
 Document = dict[str, Any]
 
-#: Probability of an answer that does not fit the capture, as a share of its rules' own. Of drawn
-#: policies (2026-11-29) 3 of 10 such answers of one rule that leave a sure effect unexplained were
-#: right, 6 of 10 of several rules, and 4 of 5 that only predict an effect which is not there.
-ALONE, SEVERAL, CONTRADICTED = 0.35, 0.65, 0.8
+#: Probability of an answer that does not fit the capture, as a share of its rules' own. Of first
+#: answers to four lists of policies (2026-11-30) 6 of 7 that name one rule and leave a sure effect
+#: unexplained were right, 4 of 10 that name several, and 4 of 6 that predict an effect which is not
+#: there.
+ALONE, SEVERAL, CONTRADICTED = 0.8, 0.65, 0.8
 #: The begin of a rule that acts on its first matching packet.
 AT_ONCE = {"unit": "packets", "value": 0, "since": "the first matching packet"}
 #: Equal hypotheses that are shown after the first.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,9 @@ from midcall.testbed.probing.probe import Probe, Sent, in_order, ip_size
 from midcall.testbed.probing.strikes import Passing, strikes
 
 LAST_PORT = 65_535
+#: Ports at which ranges often begin or end, and how much farther from a port each next one is that
+#: is tried.
+ROUND, NEARER = (1024, 10_000, 16_384, 32_768, 49_152, 50_000, 60_000), 4
 #: Packets of each direction that show an act which strikes nearly all: of several, some may pass.
 FEW = 1
 #: Largest windows that are searched: packets, IP octets, seconds.
@@ -186,8 +189,12 @@ class Refiner:
 
         low, high, below, above = asks([1, LAST_PORT, max(own - 1, 1), min(own + 1, LAST_PORT)])
         # mostly a rule lists single ports: further ones are asked where the next one is struck
-        ends = edges([(own, 1 if below and not low else own),
-                      (own, LAST_PORT if above and not high else own)], asks, 1)  # fmt: skip
+        ends: list[tuple[float, float]] = [
+            (own, 1 if below and not low else own), (own, LAST_PORT if above and not high else own)
+        ]  # fmt: skip
+        likely = sorted({port for some in ends for port in likely_ends(*some)})
+        known = dict(zip(likely, asks(likely), strict=True))
+        ends = edges([within(*some, known) for some in ends], asks, 1)
         first = 1 if below and low else int(ends[0][0])
         last = LAST_PORT if above and high else int(ends[1][0])
         if first == 1 and last == LAST_PORT:
@@ -607,6 +614,27 @@ class Allowance:
             struck = rule is not None and strikes(through, [rule]).struck[0, mask].all()
             low, high = (exact, high) if struck else (low, exact)
         return high
+
+
+def likely_ends(good: float, bad: float) -> list[int]:
+    """Return ports between two at which a range often ends: near the first one, ever farther away,
+    and on both sides of ROUND."""
+    step = 1 if bad > good else -1
+    near = [int(good) + step * NEARER**number for number in range(1, 8)]
+    around = [port for one in ROUND for port in (one - 1, one)]
+    return [port for port in (*near, *around) if min(good, bad) < port < max(good, bad)]
+
+
+def within(good: float, bad: float, known: Mapping[int, bool]) -> tuple[float, float]:
+    """Return a value that shows an effect and one beyond it that does not, of two such values and
+    of answers for some between them."""
+    between = sorted((abs(port - good), port) for port in known
+                     if min(good, bad) < port < max(good, bad))  # fmt: skip
+    for _, port in between:
+        if not known[port]:
+            return good, port
+        good = port
+    return good, bad
 
 
 def fillers(last: Sent, count: int, octets: int, first: bool = True) -> Iterator[Sent]:

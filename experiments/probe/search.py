@@ -123,7 +123,7 @@ class Search:
                 if self.replaces(found, known):
                     continue
                 if not self.is_another(found, known, finding):
-                    tried.add(finding.key)
+                    tried |= {finding.key, *self.left_by(known, finding.kind)}
                     continue
             if found is None or not self.is_taken(found, finding):
                 tried.add(finding.key)
@@ -297,6 +297,16 @@ class Search:
         if not (own & ~other).any() or not (other & ~own).any():
             return False
         return finding.key in self.explained_by(found)
+
+    def left_by(self, known: Found, kind: str) -> set[Key]:
+        """Return the effects of a kind that a rule found leaves over on flows and directions which
+        it strikes: they show the same numbers that are not exact."""
+        unit = self.plays.capture
+        struck = strikes(self.plays.through(unit, False), [known.as_drop]).struck[0]
+        flows = {(one.ends._replace(far=b""), one.up)
+                 for one, hit in zip(unit, struck, strict=True) if hit}  # fmt: skip
+        return {one.key for one in self.plays.not_explained()
+                if one.kind == kind and one.flow in flows}  # fmt: skip
 
     def put(self, place: int, found: Found) -> None:
         """Put a rule in the place of another one."""
