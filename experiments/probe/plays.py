@@ -234,7 +234,6 @@ class Plays:
         becomes these flows, up to some packets behind the first one that does, and the first
         packets of others."""
         units = self.more_units()
-        units += self.deeper(units[0])
         outcomes = self.prober.ask(
             MORE, units, LONG_COPIES, tight=False, keep_far=[True] * len(units),
             patience=self.patience,
@@ -323,12 +322,12 @@ class Plays:
         return self.far_beyond(play, tried)
 
     def more_units(self) -> list[Probe]:
-        """Return more of the capture: many packets of each flow, close together, and the first
-        packets of flows that have no place in that."""
+        """Return more of the capture: many packets of each flow, close together, the first packets
+        of flows that have no place in that, and more of the flow with the most packets alone."""
         longer, dense = self.dense()
         others = openings(self.whole, {*flows_of(dense), *flows_of(self.capture)})
         self.played = len(longer) + sum(map(len, others))
-        return [dense, *others]
+        return [dense, *others, *self.deeper(dense)]
 
     def deeper(self, known: Probe) -> list[Probe]:
         """Return a unit with more of the flow that has the most packets, alone: as many of them as

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from midcall.experiments.probe import run
 from midcall.experiments.probe.allow_list import DNS, ends_of_kinds, fars_of, kinds_besides
+from midcall.experiments.probe.asking import edges
 from midcall.experiments.probe.beliefs import OVERFIT, Beliefs, Seen, hypothesis
 from midcall.experiments.probe.fit import strikes_of_limit
 from midcall.experiments.probe.found import AllowList, Found, Result
@@ -17,6 +19,7 @@ from midcall.experiments.probe.line_oracle import DROP, PARTIAL, Effect
 from midcall.experiments.probe.plays import COPIES, LEAST_PLAYS, Plays
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
 from midcall.experiments.probe.rates import is_no_queue
+from midcall.experiments.probe.refine import likely_ends, within
 from midcall.experiments.probe.tails import STREAM_APART, Tail
 from midcall.experiments.proofs.prober.score import as_well
 from midcall.testbed.policy.operator import EMPTY, Policy
@@ -165,6 +168,27 @@ def test_a_capture_is_played_twice_at_once_until_it_was_played_often_enough() ->
     assert len(plays.shown[0].delay) == COPIES * (2 if prober.fresh_far else 3)
     plays.look_again()
     assert (prober.probes - before, plays.looks) == (2, LEAST_PLAYS + 1)
+
+
+@pytest.mark.parametrize(("first", "last"), [(3_478, 3_481), (1_024, 65_535), (50_000, 50_059)])
+def test_few_probes_find_where_a_range_of_ports_ends(first: int, last: int) -> None:
+    own = first + (last - first) // 3
+    for good, bad, end in ((own, 1, first), (own, 65_535, last)):
+        if end == bad:
+            continue
+        asked = likely_ends(good, bad)
+        assert all(min(good, bad) < port < max(good, bad) for port in asked)
+        low, high = within(good, bad, {port: first <= port <= last for port in asked})
+        assert first <= low <= last
+        assert end in (low, high) or (low < end < high) or (high < end < low)
+        rounds: list[int] = []
+
+        def asks(values: Sequence[float], rounds: list[int] = rounds) -> list[bool]:
+            rounds.append(len(values))
+            return [first <= value <= last for value in values]
+
+        assert end in edges([(low, high)], asks, 1)[0]
+        assert len(rounds) <= 2
 
 
 # -- a delay, or a limit

@@ -383,3 +383,20 @@ def test_an_effect_that_no_rule_explains_must_be_plainer_to_degrade_a_call(
     search = Search(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), call(), 1.0)
     search.result.findings = [Finding(kind, call()[0].ends, True, score, 0.2, 0)]
     assert search.verdict() == verdict
+
+
+def test_what_a_known_rule_leaves_over_of_its_own_flows_is_not_looked_into_again() -> None:
+    search = Search(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), call(), 1.0)
+    plays = search.plays
+    late = outcome_of(call(), np.zeros(len(call()), bool), 16)
+    late.delay[:] += 400 * MS * np.array([one.ends.proto != TCP for one in call()])
+    plays.shown, plays.own, plays.base = [late], late, LINE
+    beliefs = Beliefs(LINE, [Effect(DELAY)])
+    rule, ends = hypothesis({"protocol": "udp", "direction": "up"}, "packet"), call()[0].ends
+    found = Found(rule, 0.9, Effect(DELAY), beliefs, (), Finding(DELAY, ends, True, 40.0, 1.0, 0),
+                  rule, act={"act": "delay", "delay_ms": 20.0})  # fmt: skip
+    search.result.found = [found]
+    left = {one.key for one in plays.not_explained()}
+    assert {up for _, _, up in left} == {True, False}
+    assert search.left_by(found, DELAY) == {key for key in left if key[2]}
+    assert search.left_by(found, PARTIAL) == set()
