@@ -26,19 +26,22 @@ KEYS = {"protocol", "direction", "addresses", *WINDOWS}
 #: have.
 DNS, OTHER = 53, 50_000
 PORTS = (DNS, 80, 123, 443, 853)
-#: Far addresses of the capture that are tried, and prefixes that are measured, at most.
-MOST_FARS, MOST_PREFIXES = 6, 2
+#: Far addresses of the capture that are tried, and matches of those that pass, at most.
+MOST_FARS, MOST_DESTINATIONS = 6, 3
 #: Packets behind which the trigger is tried, at most, and what asks that.
 MOST_BEFORE, BESIDE = 3, "what it spares behind the trigger, and before it"
 
 
-def fars_of(capture: Probe, core: Probe) -> list[bytes]:
-    """Return the far addresses of a capture besides that of a core, of its protocols, those with
-    the most packets first."""
+def destinations_of(capture: Probe, core: Probe) -> list[Ends]:
+    """Return the ends of a core with the other far addresses of a capture, each with its port, of
+    the core's protocols: those with the most packets first."""
     own = core[-1].ends
-    counts = Counter(one.ends.far for one in capture if one.ends.proto == own.proto
-                     and len(one.ends.far) == len(own.far) and one.ends.far != own.far)  # fmt: skip
-    return [far for far, _ in counts.most_common(MOST_FARS)]
+    counts = Counter(
+        own._replace(far=one.ends.far, far_port=one.ends.far_port) for one in capture
+        if one.ends.proto == own.proto and len(one.ends.far) == len(own.far)
+        and one.ends.far != own.far
+    )  # fmt: skip
+    return [ends for ends, _ in counts.most_common(MOST_FARS)]
 
 
 def allow_list(refiner: Refiner, capture: Probe) -> AllowList:
@@ -56,17 +59,17 @@ def allow_list(refiner: Refiner, capture: Probe) -> AllowList:
     if refiner.sought.kind != DROP:
         known = {read(one).kind for one in capture if one.ends.proto == last.ends.proto}
         kinds, ports = {kind: one for kind, one in kinds.items() if kind in known}, []
-    fars = fars_of(capture, refiner.core) if "addresses" not in keys else []
+    others = destinations_of(capture, refiner.core) if "addresses" not in keys else []
     form = refiner.tail.form
     refiner.take_form("again")  # whatever else followed, the rule would strike that
     try:
-        return passing(refiner, kinds, ports, fars)
+        return passing(refiner, kinds, ports, others)
     finally:
         refiner.take_form(form)
 
 
 def passing(
-    refiner: Refiner, kinds: Mapping[str, Sent], ports: Sequence[int], fars: Sequence[bytes]
+    refiner: Refiner, kinds: Mapping[str, Sent], ports: Sequence[int], others: Sequence[Ends]
 ) -> AllowList:
     """Return what passes where each packet is followed by itself."""
     last = refiner.core[-1]
@@ -88,8 +91,7 @@ def passing(
     ]  # fmt: skip
     matches: list[dict[str, Any]] = [{"payload": passed}] if passed else []
     matches += [{"ports": free}] if free else []
-    prefixes = prefixes_of(refiner, fars)
-    matches += [{"addresses": prefixes}] if prefixes else []
+    matches += passing_destinations(refiner, others)
     own = [one for kind, one in kinds.items() if kind in passed and one.ends == ends_of_kinds(last)]
     behind = whole = None
     if own:
@@ -120,28 +122,38 @@ def kinds_besides(last: Sent) -> dict[str, Sent]:
     return kinds
 
 
-def prefixes_of(refiner: Refiner, fars: Sequence[bytes]) -> list[str]:
-    """Return the prefixes of some far addresses to which the trigger passes."""
+def passing_destinations(refiner: Refiner, others: Sequence[Ends]) -> list[dict[str, Any]]:
+    """Return the addresses, ports, or both to which the trigger passes. others: ends of it with
+    other far addresses and ports."""
     last = refiner.core[-1]
 
-    def passes(some: Sequence[bytes]) -> list[bool]:
-        cores = [refiner.with_last(last._replace(ends=last.ends._replace(far=far)))
-                 for far in some]  # fmt: skip
+    def passes(some: Sequence[Ends]) -> list[bool]:
+        cores = [refiner.with_last(last._replace(ends=ends)) for ends in some]
         hits = refiner.ask(cores, "which addresses an allow-list spares", keep_far=True)
         return [not hit for hit in hits]
 
-    left = [far for far, free in zip(fars, passes(fars), strict=True) if free] if fars else []
-    found: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
-    while left and len(found) < MOST_PREFIXES:
-        far, count = left[0], 8 * len(left[0])
+    left = [ends for ends, free in zip(others, passes(others), strict=True)
+            if free] if others else []  # fmt: skip
+    found: list[dict[str, Any]] = []
+    while left and len(found) < MOST_DESTINATIONS:
+        ends, port = left[0], left[0].far_port
+        alone = last.ends._replace(far=ends.far)
+        at_port = last.ends._replace(far_port=port)
+        by_address, by_port = passes([alone, at_port])
+        if by_port and at_port != last.ends:
+            found.append({"ports": [port]})
+            left = [one for one in left if one.far_port != port]
+            continue
+        shown = alone if by_address else ends
 
-        def asks(bits: Sequence[float], far: bytes = far) -> list[bool]:
-            return passes([flipped_bit(far, int(bit)) for bit in bits])
+        def asks(bits: Sequence[float], shown: Ends = shown) -> list[bool]:
+            return passes([shown._replace(far=flipped_bit(shown.far, int(bit))) for bit in bits])
 
-        good, _ = edge(count, -1, asks, 1)
+        good, _ = edge(8 * len(ends.far), -1, asks, 1)
         if good == 0:
             return []  # every address passes: the answers are about the trigger
-        found.append(ipaddress.ip_network((far, int(good)), strict=False))
-        left = [one for one in left if ipaddress.ip_address(one) not in found[-1]]
-    singles = [ipaddress.ip_network(ipaddress.ip_address(one)) for one in left]
-    return [str(one) for one in (*found, *singles)]
+        network = ipaddress.ip_network((ends.far, int(good)), strict=False)
+        found.append({"addresses": [str(network)]} | ({} if by_address else {"ports": [port]}))
+        left = [one for one in left if ipaddress.ip_address(one.far) not in network
+                or not (by_address or one.far_port == port)]  # fmt: skip
+    return found

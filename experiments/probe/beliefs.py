@@ -56,8 +56,11 @@ FORGIVEN = 0.2
 #: than the flow, in nats.
 COST = {"key": 1.2, "number": 2.0, "way": 1.5, "after": 3.0, "scope": 1.0, "media": 2.5,
         "lasts": 3.0}  # fmt: skip
-#: Prior cost of each window or allowance of a rule that limits a rate, in addition, in nats: which
-#: packets wait or are lost at the edge of a limit depends on little, and of many numbers one fits.
+#: Rate in kbit/s below which what looks like a limit may be a drop that ends.
+SURE_RATE = 8.0
+#: Prior cost of each window or allowance of a rule that limits a rate surely, in addition, in nats:
+#: which packets wait or are lost at the edge of a limit depends on little, and of many numbers one
+#: fits.
 OVERFIT = 4.0
 #: Times of condemnations that are tried around one, as parts of it.
 LONGER = (0.9, 0.97, 1.03, 1.1)
@@ -330,8 +333,11 @@ class Beliefs:
         table = self.table
         if not limited.any() or not self.rules:
             return table
-        priors = np.array([one.prior - OVERFIT * one.bounds for one in self.hypotheses])[:, None]
-        fitted = table[:, limited] - np.array([one.prior for one in self.hypotheses])[:, None]
+        priors = np.array([one.prior for one in self.hypotheses])[:, None]
+        fitted = table[:, limited] - priors
+        rates = np.array([effect.act["rate_kbit"] for effect in self.effects if effect.limit])
+        bounds = np.array([one.bounds for one in self.hypotheses])[:, None]
+        priors = priors - OVERFIT * bounds * (rates >= SURE_RATE)
         best = fitted.max(axis=0)
         best = np.where(np.isfinite(best), best, 0.0)
         result = table.copy()

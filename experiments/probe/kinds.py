@@ -9,7 +9,7 @@ import numpy as np
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.baseline import Baseline
-from midcall.experiments.probe.beliefs import Beliefs
+from midcall.experiments.probe.beliefs import SURE_RATE, Beliefs
 from midcall.experiments.probe.effects import Finding, findings
 from midcall.experiments.probe.fit import affected_of
 from midcall.experiments.probe.found import LIMITS
@@ -32,9 +32,9 @@ from midcall.testbed.probing.strikes import strikes
 ROOMS = {"police": (1.0, 1.12, 1.3), "shape": (1.0,)}
 #: Part by which the delays of two flows may differ that one rule makes.
 ALIKE = 0.2
-#: kbit/s, at least, and seconds of this rate that a bucket holds from which it may be an allowance,
-#: and that one holds behind an allowance; octets of that, at least.
-ALLOWED_RATE, LARGE_BUCKET, SMALL_BUCKET, LEAST_BUCKET = 8.0, 8.0, 0.5, 3_000
+#: Seconds of its rate that a bucket holds from which it may be an allowance, and that one holds
+#: behind an allowance; octets of that, at least.
+LARGE_BUCKET, SMALL_BUCKET, LEAST_BUCKET = 8.0, 0.5, 3_000
 
 
 def effects_behind(
@@ -97,7 +97,7 @@ def with_small_bucket(limit: Limit) -> Iterator[Limit]:
     """Yield a limit with a small bucket for one whose bucket lasts long at its rate: what passes
     before it may be an allowance instead. A drop that ends looks like a very small rate."""
     small, large = (part * limit.rate * 125 for part in (SMALL_BUCKET, LARGE_BUCKET))
-    if limit.act == "police" and limit.room > large and limit.rate >= ALLOWED_RATE:
+    if limit.act == "police" and limit.room > large and limit.rate >= SURE_RATE:
         yield limit._replace(room=max(small, LEAST_BUCKET))
 
 

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from midcall.experiments.probe import run
-from midcall.experiments.probe.allow_list import DNS, ends_of_kinds, fars_of, kinds_besides
+from midcall.experiments.probe.allow_list import (
+    DNS,
+    destinations_of,
+    ends_of_kinds,
+    kinds_besides,
+)
 from midcall.experiments.probe.asking import edges
 from midcall.experiments.probe.beliefs import OVERFIT, Beliefs, Seen, hypothesis
 from midcall.experiments.probe.fit import strikes_of_limit
@@ -116,11 +121,27 @@ def test_kinds_are_tried_where_the_box_recognises_them() -> None:
 def test_the_other_far_addresses_of_a_capture_are_those_with_the_most_packets() -> None:
     fars = [bytes([198, 19, 7, last]) for last in range(12)]
     unit = in_order([*media(20, FAR), *media(3, *fars[:4]), *media(9, *fars[4:])])
-    chosen = fars_of(unit, media(1, FAR)[:1])
-    assert FAR not in chosen
-    assert set(chosen) <= set(fars[4:])
-    tcp = in_order([*unit, Sent(0, True, STREAM._replace(far=bytes([9] * 4)), b"a")] * 30)
-    assert bytes([9] * 4) not in fars_of(tcp, media(1, FAR)[:1])
+    stream = Sent(0, True, STREAM._replace(far=bytes([9] * 4)), b"a")
+    for some in (unit, in_order([*unit, *[stream] * 90])):
+        chosen = destinations_of(some, media(1, FAR)[:1])
+        assert {one.far for one in chosen} <= set(fars[4:])
+        assert {one._replace(far=FAR) for one in chosen} == {media(1, FAR)[0].ends}
+
+
+@pytest.mark.parametrize("match", [
+    {"addresses": ["203.0.112.0/22"], "ports": [7_000]}, {"ports": [7_000]},
+])  # fmt: skip
+def test_a_port_that_passes_is_named_with_the_address_if_it_needs_one(
+    match: dict[str, Any],
+) -> None:
+    rules = (rule_of(match, "pass"), rule_of({"protocol": "udp"}, "delay", delay_ms=150.0))
+    allowed = tuple(one._replace(ends=one.ends._replace(far_port=7_000))
+                    for one in media(30, bytes([203, 0, 113, 7])))  # fmt: skip
+    unit = in_order([*allowed, *media(30, bytes([192, 0, 2, 9]))])
+    answer = run.against(Policy(rules), unit, "4g", 3, NOISE).answer
+    assert (answer["act"]["name"], answer["scope"], answer["direction"]) == (
+        "delay", "flow", "both")  # fmt: skip
+    assert [one["trigger"]["match"] for one in as_well(answer) if one["act"] == "pass"] == [match]
 
 
 def test_a_rule_that_strikes_no_well_known_port_gets_its_own_ports() -> None:
