@@ -233,6 +233,8 @@ class Identifier:
             beliefs.add(list(with_ends(self.plays, parts, main, sought)))
         beliefs.add(list(beliefs.changed(12)))
         beliefs.prune()
+        if not beliefs.rules:
+            return None  # none that the language allows with this act strikes the capture
         self.note(beliefs)
         beliefs.climb(parts)
         beliefs.prune()

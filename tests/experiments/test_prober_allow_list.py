@@ -18,9 +18,11 @@ from midcall.experiments.probe.allow_list import (
 )
 from midcall.experiments.probe.asking import edges
 from midcall.experiments.probe.beliefs import OVERFIT, Beliefs, Seen, hypothesis
+from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.fit import strikes_of_limit
 from midcall.experiments.probe.found import AllowList, Found, Result
-from midcall.experiments.probe.line_oracle import DROP, PARTIAL, Effect
+from midcall.experiments.probe.identify import Identifier
+from midcall.experiments.probe.line_oracle import DROP, INJECT, PARTIAL, Effect
 from midcall.experiments.probe.plays import COPIES, LEAST_PLAYS, Plays
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
 from midcall.experiments.probe.rates import is_no_queue
@@ -29,6 +31,7 @@ from midcall.experiments.probe.tails import STREAM_APART, Tail
 from midcall.experiments.proofs.prober.score import as_well
 from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.probe import Probe, Sent, in_order
+from midcall.testbed.probing.sockets import DATA, Event
 from midcall.testbed.probing.strikes import passing, strikes
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
 from tests.experiments.prober_call import (
@@ -150,6 +153,18 @@ def test_a_rule_that_strikes_no_well_known_port_gets_its_own_ports() -> None:
     found.take_allow_list(AllowList(({"payload": ["stun"]},), ("1024-65535",), False, True))
     assert found.best.keys == {"protocol": "udp", "ports": ["1024-65535"]}
     assert [(one.act, one.strikes) for one in found.rules] == [("pass", "flow"), ("drop", "flow")]
+
+
+def test_a_page_on_a_stream_without_http_is_explained_by_no_rule() -> None:
+    unit = tuple(Sent(at * 50 * MS, at % 2 == 0, STREAM, bytes([at]) * 40) for at in range(8))
+    prober, base = line_of(rule_of({"ports": [9]}, "drop"))
+    plays = Plays(prober, unit, Result())
+    page = Event(300 * MS, True, STREAM, DATA, b"HTTP/1.1 403 Forbidden\r\n\r\n")
+    seen = outcome_of(unit, np.zeros(8, bool), 8)._replace(strange=[[page] for _ in range(8)])
+    plays.shown, plays.own, plays.base = [seen], seen, base
+    finding = Finding(INJECT, STREAM, True, 160.0, 1.0, 0)
+    forged = Effect(INJECT, 1.0, 1.0, "block-page")
+    assert Identifier(plays, 1.0).begin(finding, [forged]) is None
 
 
 # -- how soon probes show it
