@@ -253,11 +253,13 @@ def nearest_round(low: float, high: float) -> float:
 
 class Chance(NamedTuple):
     """The chance of enforcement, and whether it is drawn per flow or per client; sampled: of how
-    many packets the rule inspects one, None where each trigger of a flow has the same fate."""
+    many packets the rule inspects one, None where each trigger of a flow has the same fate; alone:
+    whether flows of a client are spared behind others of it that are struck."""
 
     share: Number
     per: str
     sampled: Number | None = None
+    alone: bool = False
 
 
 def chance_of(tail: Tail, core: Probe) -> Chance | None:
@@ -283,10 +285,9 @@ def chance_of(tail: Tail, core: Probe) -> Chance | None:
         part = sampled(tail, core, unit, hits, count)
         if part is not None:
             return Chance(Number(hits / count, low, high), "packet", part)
-    return Chance(
-        Number(share, low / (1 - lost_trigger), min(high / (1 - lost_trigger), 1.0)),
-        per_what(tail, core, share),
-    )
+    per, alone = per_what(tail, core, share)
+    number = Number(share, low / (1 - lost_trigger), min(high / (1 - lost_trigger), 1.0))
+    return Chance(number, per, alone=alone)
 
 
 def inspected(tail: Tail, core: Probe) -> Number | None:
@@ -346,8 +347,10 @@ def struck_copies(tail: Tail, outcome: Outcome, mask: np.ndarray) -> list[bool]:
     return result
 
 
-def per_what(tail: Tail, core: Probe, share: float) -> str:
-    """Return whether chance is drawn per flow or per client: flows of one client agree or not."""
+def per_what(tail: Tail, core: Probe, share: float) -> tuple[str, bool]:
+    """Return whether chance is drawn per flow or per client, as flows of one client agree or not,
+    and whether later ones are spared although earlier ones are struck: a rule that condemns more
+    than a flow strikes them, whatever is drawn for them."""
     last = core[-1]
     flows, masks = [], []
     for number in range(3):
@@ -362,9 +365,9 @@ def per_what(tail: Tail, core: Probe, share: float) -> str:
     listed.sort(key=lambda pair: pair[0].time)
     unit = tuple(one for one, _ in listed)
     outcome = tail.prober.ask("per flow or per client", [unit], 16)[0]
-    same = 0.0
+    same = spared = 0
     for copy in range(len(outcome.delay)):
-        hits = 0
+        hits: list[bool] = []
         for flow in flows:
             own = np.array([hit and one.ends == flow[0].ends for one, hit in listed])
             single = outcome.of([copy])._replace(
@@ -373,12 +376,17 @@ def per_what(tail: Tail, core: Probe, share: float) -> str:
                 strange=[[event for event in outcome.strange[copy]
                           if event.ends == flow[0].ends]],
             )  # fmt: skip
-            hits += struck_copies(tail, single, own)[0]
-        same += hits in (0, 3)
+            hits += struck_copies(tail, single, own)
+        same += len(set(hits)) == 1
+        spared += hits != sorted(hits)
     share = min(max(share, 0.05), 0.95)
     alike = share**3 + (1 - share) ** 3
     count = len(outcome.delay)
     mixed_llr = same * math.log(0.95 / alike) + (count - same) * math.log(0.05 / (1 - alike))
     answer = "client" if mixed_llr > 0 else "flow"
-    tail.prober.taught(f"{same:.0f} of {count} clients agree: per {answer}")
-    return answer
+    tail.prober.taught(f"{same} of {count} clients agree: per {answer}")
+    in_order = sum(share**hit * (1 - share) ** (3 - hit) for hit in range(4))
+    alone_llr = spared * math.log((1 - in_order) / 0.05) + (count - spared) * math.log(
+        in_order / 0.95
+    )
+    return answer, alone_llr > SURELY

@@ -27,6 +27,8 @@ from midcall.testbed.probing.strikes import strikes
 #: Datagrams that arrive between lost ones, at least, and the largest upper end of the share of
 #: losses, of which a drop is a loss instead.
 FEW_ARRIVALS, MOST_LOST = 5, 0.97
+#: Scopes in which all flows of a client to one server are condemned together.
+OF_CLIENT = ("call", "client", "pair", "triple")
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,8 @@ class Measure:
         else:
             found.parameters["probability"] = chance.share
             found.per = chance.per
+            if chance.alone and found.best.scope in OF_CLIENT and not found.best.lasts:
+                found.take_scope("flow")
         found.sought = found.sought._replace(chance=min(max(chance.share.value, 0.05), 0.9))
         return self.tail()
 

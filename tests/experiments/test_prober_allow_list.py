@@ -22,6 +22,7 @@ from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.fit import strikes_of_limit
 from midcall.experiments.probe.found import AllowList, Found, Result
 from midcall.experiments.probe.identify import Identifier
+from midcall.experiments.probe.lasting import chance_of
 from midcall.experiments.probe.line_oracle import DROP, INJECT, PARTIAL, Effect
 from midcall.experiments.probe.plays import COPIES, LEAST_PLAYS, Plays
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
@@ -165,6 +166,20 @@ def test_a_page_on_a_stream_without_http_is_explained_by_no_rule() -> None:
     finding = Finding(INJECT, STREAM, True, 160.0, 1.0, 0)
     forged = Effect(INJECT, 1.0, 1.0, "block-page")
     assert Identifier(plays, 1.0).begin(finding, [forged]) is None
+
+
+@pytest.mark.parametrize("scope", ["flow", "client"])
+def test_flows_of_a_client_that_are_spared_behind_struck_ones_are_condemned_alone(
+    scope: str,
+) -> None:
+    rule = rule_of({"stun": True}, "drop", scope=scope, probability=0.6, per="flow")
+    prober, base = line_of(rule)
+    core = (call()[0]._replace(time=0),)
+    tail = Tail(prober, base, Effect(DROP, 1.0, 0.6), hypothesis({"stun": True}, "client"),
+                lambda some, tight: passing(some, "4g", STREAM_PATIENCE), core)  # fmt: skip
+    chance = chance_of(tail, core)
+    assert chance is not None
+    assert chance.alone == (scope == "flow")
 
 
 # -- how soon probes show it
