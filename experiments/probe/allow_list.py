@@ -20,7 +20,7 @@ from midcall.experiments.probe.tails import PAUSE
 from midcall.experiments.probe.units import as_large
 from midcall.testbed.probing.probe import Ends, Probe, Sent
 
-#: Keys of a match with which an allow-list is looked for: none of them reads a payload.
+#: Keys of a match with which an allow-list is looked for: none of them is a kind of payload.
 KEYS = {"protocol", "direction", "addresses", *WINDOWS}
 #: The port of DNS, where nothing else is recognised, another port, and ports that an allow-list may
 #: have.
@@ -29,7 +29,7 @@ PORTS = (DNS, 80, 123, 443, 853)
 #: Far addresses of the capture that are tried, and matches of those that pass, at most.
 MOST_FARS, MOST_DESTINATIONS = 6, 3
 #: Packets behind which the trigger is tried, at most, and what asks that.
-MOST_BEFORE, BESIDE = 3, "what it spares behind the trigger, and before it"
+MOST_BEFORE, IN_ORDER = 3, "what it spares behind the trigger, and before it"
 
 
 def destinations_of(capture: Probe, core: Probe) -> list[Ends]:
@@ -55,7 +55,7 @@ def allow_list(refiner: Refiner, capture: Probe) -> AllowList:
     if not keys or keys.keys() - KEYS:
         return AllowList()
     last = refiner.core[-1]
-    kinds, ports = kinds_besides(last), [one for one in PORTS if one != last.ends.far_port]
+    kinds, ports = other_kinds(last), [one for one in PORTS if one != last.ends.far_port]
     if refiner.sought.kind != DROP:
         known = {read(one).kind for one in capture if one.ends.proto == last.ends.proto}
         kinds, ports = {kind: one for kind, one in kinds.items() if kind in known}, []
@@ -99,7 +99,7 @@ def passing(
         moved = [one._replace(time=one.time + PAUSE) for one in core]
         later = (*core, own[0]._replace(time=last.time + PAUSE))
         before = [(one._replace(time=0), *moved) for one in own[:MOST_BEFORE]]
-        behind, *first = (not hit for hit in refiner.ask([later, *before], BESIDE))
+        behind, *first = (not hit for hit in refiner.ask([later, *before], IN_ORDER))
         whole = any(first)
     return AllowList(tuple(matches), tuple(own_ports or ()), behind, whole)
 
@@ -109,7 +109,7 @@ def ends_of_kinds(last: Sent) -> Ends:
     return last.ends if last.ends.far_port != DNS else last.ends._replace(far_port=OTHER)
 
 
-def kinds_besides(last: Sent) -> dict[str, Sent]:
+def other_kinds(last: Sent) -> dict[str, Sent]:
     """Return a packet of each kind of payload but the trigger's, as large as that if it can be."""
     kinds: dict[str, Sent] = {}
     ends = ends_of_kinds(last)

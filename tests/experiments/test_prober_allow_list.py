@@ -14,7 +14,7 @@ from midcall.experiments.probe.allow_list import (
     DNS,
     destinations_of,
     ends_of_kinds,
-    kinds_besides,
+    other_kinds,
 )
 from midcall.experiments.probe.asking import edges
 from midcall.experiments.probe.beliefs import OVERFIT, Beliefs, Seen, hypothesis
@@ -116,10 +116,10 @@ def test_a_kind_that_passes_in_front_of_a_queue_is_named(scope: str, shared: str
 def test_kinds_are_tried_where_the_box_recognises_them() -> None:
     last = media(1, FAR)[0]._replace(ends=FLOW._replace(far_port=DNS))
     assert ends_of_kinds(last).far_port != DNS
-    assert {"rtp", "quic", "stun", "sip"} <= set(kinds_besides(last))
+    assert {"rtp", "quic", "stun", "sip"} <= set(other_kinds(last))
     at_own = last._replace(ends=FLOW)
     assert ends_of_kinds(at_own) == FLOW
-    assert kinds_besides(at_own)["dns"].ends.far_port == DNS
+    assert other_kinds(at_own)["dns"].ends.far_port == DNS
 
 
 def test_the_other_far_addresses_of_a_capture_are_those_with_the_most_packets() -> None:
