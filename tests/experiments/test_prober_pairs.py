@@ -139,9 +139,9 @@ def test_an_effect_that_no_rule_explains_is_said_and_makes_the_answer_less_proba
     whole = Result("blocked", [found])
     part = Result("blocked", [found], [drop._replace(kind=DELAY)])
     assert 0 < answer.probability(part) <= answer.ALONE * answer.probability(whole) < 0.9
-    more = Result("blocked", [found, found], part.rest)
-    of_more = answer.probability(more) / answer.probability(Result("blocked", [found, found]))
-    assert of_more > answer.probability(part) / answer.probability(whole)  # one is not enough
+    pair = [found, found]
+    both, rest = Result("blocked", pair), Result("blocked", pair, part.rest)
+    assert 0 < answer.probability(rest) <= answer.SEVERAL * answer.probability(both) < 0.8
     [reason] = answer.unexplained(part)
     assert reason["relation"] == "cannot tell"
     assert DELAY in reason["why"]
