@@ -20,7 +20,7 @@ from midcall.experiments.probe.tails import PAUSE
 from midcall.experiments.probe.units import as_large
 from midcall.testbed.probing.probe import Ends, Probe, Sent
 
-#: Keys of a match with which an allow-list is looked for: none of them is a kind of payload.
+#: Keys of a match with which kinds of payload and ports may pass: it is on neither.
 KEYS = {"protocol", "direction", "addresses", *WINDOWS}
 #: The port of DNS, where nothing else is recognised, another port, and ports that an allow-list may
 #: have.
@@ -45,21 +45,21 @@ def destinations_of(capture: Probe, core: Probe) -> list[Ends]:
 
 
 def allow_list(refiner: Refiner, capture: Probe) -> AllowList:
-    """Return what a rule lets pass: of a drop, which few packets show, all kinds of payload and
-    PORTS, of other acts the capture's kinds; and far addresses of the capture.
-
-    Only rules that do not read payloads have such a list. What is tried is as large as the trigger,
-    as far as it can be.
+    """Return what a rule lets pass: far addresses of the capture; and, unless the match is on
+    payloads, names or ports, of a drop, which few packets show, all kinds of payload and PORTS, of
+    other acts the capture's kinds. What is tried is as large as the trigger, as far as it can be.
     """
     keys = refiner.best.keys
-    if not keys or keys.keys() - KEYS:
-        return AllowList()
     last = refiner.core[-1]
     kinds, ports = other_kinds(last), [one for one in PORTS if one != last.ends.far_port]
-    if refiner.sought.kind != DROP:
+    if not keys or keys.keys() - KEYS:
+        kinds, ports = {}, []
+    elif refiner.sought.kind != DROP:
         known = {read(one).kind for one in capture if one.ends.proto == last.ends.proto}
         kinds, ports = {kind: one for kind, one in kinds.items() if kind in known}, []
     others = destinations_of(capture, refiner.core) if "addresses" not in keys else []
+    if not (kinds or ports or others):
+        return AllowList()
     form = refiner.tail.form
     refiner.take_form("again")  # whatever else followed, the rule would strike that
     try:
@@ -72,6 +72,8 @@ def passing(
     refiner: Refiner, kinds: Mapping[str, Sent], ports: Sequence[int], others: Sequence[Ends]
 ) -> AllowList:
     """Return what passes where each packet is followed by itself."""
+    if not (kinds or ports):
+        return AllowList(tuple(passing_destinations(refiner, others)))
     last = refiner.core[-1]
     noisy = last._replace(payload=noise(max(60, len(last.payload)), "spared"))
     at_ports = [noisy._replace(ends=last.ends._replace(far_port=port)) for port in ports]

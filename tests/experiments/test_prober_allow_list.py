@@ -132,6 +132,16 @@ def test_the_other_far_addresses_of_a_capture_are_those_with_the_most_packets() 
         assert {one._replace(far=FAR) for one in chosen} == {media(1, FAR)[0].ends}
 
 
+def test_an_address_that_passes_in_front_of_a_rule_on_payloads_is_named() -> None:
+    rules = (rule_of({"addresses": ["203.0.112.0/22"]}, "pass"),
+             rule_of({"payload": ["rtp"]}, "drop"))  # fmt: skip
+    unit = media(30, bytes([203, 0, 113, 7]), bytes([192, 0, 2, 9]))
+    answer = run.against(Policy(rules), unit, "4g", 3, NOISE).answer
+    assert (answer["act"]["name"], answer["trigger"]["match"]) == ("drop", {"payload": ["rtp"]})
+    matches = [one["trigger"]["match"] for one in as_well(answer) if one["act"] == "pass"]
+    assert matches == [{"addresses": ["203.0.112.0/22"]}]
+
+
 @pytest.mark.parametrize("match", [
     {"addresses": ["203.0.112.0/22"], "ports": [7_000]}, {"ports": [7_000]},
 ])  # fmt: skip
