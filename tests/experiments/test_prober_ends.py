@@ -58,6 +58,7 @@ def test_a_drop_that_ends_and_is_triggered_again_is_named(scope: str, lasts: flo
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_an_end_is_named_where_a_window_of_the_flow_explains_the_capture_too() -> None:
     rule = rule_of({"stun": True}, "drop", lasts_s=1.0)
     line = Noise(loss=0.02, jitter_ms=5)
