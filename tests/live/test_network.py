@@ -21,9 +21,11 @@ from midcall.testbed.live.network.network import Network
 
 pytestmark = pytest.mark.live
 
+#: A program under `nohup`, as the tests may be, ignores SIGHUP.
 LAB = """
-import sys, time
+import signal, sys, time
 from midcall.testbed.live.network.network import Network
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 with Network(run=sys.argv[1]) as network:
     print(network.caller_pid, network.box_pid, network.server_pid, flush=True)
     time.sleep(60)
