@@ -60,7 +60,8 @@ def test_an_allowance_is_measured_as_the_box_counts_it(
 @pytest.mark.longest
 def test_what_follows_a_trigger_does_not_meet_the_rule_by_itself() -> None:
     answer = answered({"entropy": "0.6-"}, "stall", NOISES[1], after={"bytes": 2200})
-    assert answer["trigger"]["match"]["entropy"] == "0.6-"
+    match = {"entropy": "0.6-", "protocol": "udp"}  # the transport may be left open
+    assert answer["trigger"]["match"] | {"protocol": "udp"} == match
     assert answer["begin"]["value"] == pytest.approx(2200, rel=0.02)
 
 
