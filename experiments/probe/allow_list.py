@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -47,7 +48,9 @@ def destinations_of(capture: Probe, core: Probe) -> list[Ends]:
 def allow_list(refiner: Refiner, capture: Probe) -> AllowList:
     """Return what a rule lets pass: far addresses of the capture; and, unless the match is on
     payloads, names or ports, of a drop, which few packets show, all kinds of payload and PORTS, of
-    other acts the capture's kinds. What is tried is as large as the trigger, as far as it can be.
+    other acts the capture's kinds. What is tried is as large as the trigger, as far as it can be,
+    and meets the match: elsewhere a payload may be of another kind. Where a rule strikes none of
+    PORTS, its hypothesis gets the ports that it strikes.
     """
     keys = refiner.best.keys
     last = refiner.core[-1]
@@ -58,14 +61,20 @@ def allow_list(refiner: Refiner, capture: Probe) -> AllowList:
         known = {read(one).kind for one in capture if one.ends.proto == last.ends.proto}
         kinds, ports = {kind: one for kind, one in kinds.items() if kind in known}, []
     others = destinations_of(capture, refiner.core) if "addresses" not in keys else []
-    if not (kinds or ports or others):
-        return AllowList()
     form = refiner.tail.form
     refiner.take_form("again")  # whatever else followed, the rule would strike that
     try:
+        kinds = {kind: one for kind, one in kinds.items() if meets(refiner, one)}
         return passing(refiner, kinds, ports, others)
     finally:
         refiner.take_form(form)
+
+
+def meets(refiner: Refiner, last: Sent) -> bool:
+    """Return whether a rule strikes its trigger with another last packet, or what follows that."""
+    core = refiner.with_last(last)
+    unit = refiner.tail.unit(core)
+    return bool(refiner.tail.mask(refiner.best, unit, len(core)).any())
 
 
 def passing(
@@ -86,6 +95,8 @@ def passing(
     at = answers[len(kinds) :]
     own_ports = refiner.ports(refiner.best.keys) if at and not any(at) else None
     if own_ports:  # what was sent to another port passes for that
+        match = json.dumps(refiner.best.keys | {"ports": own_ports}, sort_keys=True)
+        refiner.best = refiner.best._replace(match=match)
         passed = [kind for kind in passed if kinds[kind].ends == ends_of_kinds(last)]
     free = [] if own_ports else [
         port for port, one, hit in zip(ports, at_ports, at, strict=True)
@@ -103,7 +114,7 @@ def passing(
         before = [(one._replace(time=0), *moved) for one in own[:MOST_BEFORE]]
         behind, *first = (not hit for hit in refiner.ask([later, *before], IN_ORDER))
         whole = any(first)
-    return AllowList(tuple(matches), tuple(own_ports or ()), behind, whole)
+    return AllowList(tuple(matches), behind, whole)
 
 
 def ends_of_kinds(last: Sent) -> Ends:
@@ -125,17 +136,17 @@ def other_kinds(last: Sent) -> dict[str, Sent]:
 
 
 def passing_destinations(refiner: Refiner, others: Sequence[Ends]) -> list[dict[str, Any]]:
-    """Return the addresses, ports, or both to which the trigger passes. others: ends of it with
-    other far addresses and ports."""
+    """Return the addresses, ports, or both to which the trigger passes although it meets the match
+    there. others: ends of it with other far addresses and ports."""
     last = refiner.core[-1]
+    tried = [ends for ends in others if meets(refiner, last._replace(ends=ends))]
 
     def passes(some: Sequence[Ends]) -> list[bool]:
         cores = [refiner.with_last(last._replace(ends=ends)) for ends in some]
         hits = refiner.ask(cores, "which addresses an allow-list spares", keep_far=True)
         return [not hit for hit in hits]
 
-    left = [ends for ends, free in zip(others, passes(others), strict=True)
-            if free] if others else []  # fmt: skip
+    left = [ends for ends, free in zip(tried, passes(tried), strict=True) if free]
     found: list[dict[str, Any]] = []
     while left and len(found) < MOST_DESTINATIONS:
         ends, port = left[0], left[0].far_port

@@ -61,7 +61,7 @@ def document(result: Result, prober: Prober) -> Document:
         "rule_toml": policy_toml([rule for one in order_of(result.found) for rule in one.rules]),
         "alternatives": [
             *alternatives(first),
-            *(let_pass(rule, first) for rule in first.rules[:-1]),
+            *(let_pass(rule, one) for one in result.found for rule in one.rules[:-1]),
             *(as_well(one) for one in result.found[1:]),
             *unexplained(result),
             *map(reason, result.notes),
@@ -141,8 +141,8 @@ def trigger(found: Found) -> Document:
     if found.octets:
         result["octets"] = found.octets
     if found.allow_list.matches:
-        result["spared"] = spared = list(found.allow_list.matches)
-        result["words"] += f"; except {spared}"
+        result["spared"] = list(found.allow_list.matches)
+        result["words"] += f"; except {result['spared']}"
     return result
 
 
@@ -304,9 +304,9 @@ def as_well(found: Found) -> Document:
     }  # fmt: skip
 
 
-def let_pass(rule: Rule, first: Found) -> Document:
-    """Return a rule in front of the first one that lets packets pass. Whether it lets each packet
-    or the whole flow pass shows where it reads payloads alone."""
+def let_pass(rule: Rule, found: Found) -> Document:
+    """Return a rule in front of one that was found, which lets packets pass. Only where it reads
+    payloads do packets show whether it lets each of them or the whole flow pass."""
     match = rule.match.model_dump(mode="json", exclude_defaults=True)
     words = ", ".join(f"{key} = {value}" for key, value in match.items())
     whole = {"act": "pass", "scope": "flow", "direction": "both"}
@@ -314,8 +314,8 @@ def let_pass(rule: Rule, first: Found) -> Document:
         "relation": "as well", "rule": words, "act": "pass", "scope": rule.strikes,
         "direction": "both", "trigger": {"match": match, "words": words, "intervals": {}},
         "parameters": {}, "begin": AT_ONCE, "residual_s": None,
-        "probability": round(first.probability, 4), "equal": [] if "payload" in match else [whole],
-        "why": "what the first one would strike, but lets pass",
+        "probability": round(found.probability, 4), "equal": [] if "payload" in match else [whole],
+        "why": "what a rule found would strike, but lets pass",
     }  # fmt: skip
 
 

@@ -55,11 +55,13 @@ def ask_all(
 ) -> list[bool]:  # fmt: skip
     """Return for each question whether the effect shows. keep_far: whether units are sent to their
     own far addresses. Raises ProbesSpent."""
+    if not questions:
+        return []  # nothing was asked, and what the last probe taught stays noted
     scores = np.zeros(len(questions))
     open_ = list(range(len(questions)))
-    for _ in range(REPEATS if questions else 0):
+    for _ in range(REPEATS):
         some = [questions[at] for at in open_]
-        packets = min((int(one.mask.sum()) for one in some), default=1)
+        packets = min(int(one.mask.sum()) for one in some)
         copies = copies_for(sought, base, packets)
         outcomes = prober.ask(words, [one.unit for one in some], copies,
                               keep_far=[keep_far] * len(some))  # fmt: skip

@@ -337,11 +337,11 @@ class Beliefs:
         fitted = table[:, limited] - priors
         rates = np.array([effect.act["rate_kbit"] for effect in self.effects if effect.limit])
         bounds = np.array([one.bounds for one in self.hypotheses])[:, None]
-        priors = priors - OVERFIT * bounds * (rates >= SURE_RATE)
+        cost = OVERFIT * bounds * (rates >= SURE_RATE)
         best = fitted.max(axis=0)
         best = np.where(np.isfinite(best), best, 0.0)
         result = table.copy()
-        result[:, limited] = priors + best + TOGETHER * (fitted - best)
+        result[:, limited] = priors - cost + best + TOGETHER * (fitted - best)
         return result
 
     @property

@@ -49,14 +49,12 @@ LOSSLESS = ("delay", "jitter", "reorder", "duplicate", "mark")
 class AllowList(NamedTuple):
     """What a rule lets pass that it would strike.
 
-    matches: of that, in the policy language; ports: all that the rule strikes, where it is none of
-    those that are tried, () otherwise; behind: whether a packet that passes by its payload also
-    does so behind one of its flow that is struck; whole: whether what is struck passes behind such
-    a packet; both are None where that was not asked.
+    matches: of that, in the policy language; behind: whether a packet that passes by its payload
+    also does so behind one of its flow that is struck; whole: whether what is struck passes behind
+    such a packet; both are None where that was not asked.
     """
 
     matches: Sequence[dict[str, Any]] = ()
-    ports: Sequence[int | str] = ()
     behind: bool | None = None
     whole: bool | None = None
 
@@ -88,7 +86,7 @@ class Found:
     behind: list[Found] = field(default_factory=list)  # rules found before, which come behind it
     classes: Classes | None = None  # of a queue; None where it is not known whether it has several
     leaves_other: bool = False  # whether rules behind it decide the other direction
-    scope_shown: bool = False  # whether what it spares has shown its scope
+    scope_shown: bool = False  # whether other packets have shown its scope, see `take_scope`
     refused: bool = False  # whether forged answers came to attempts to connect alone
 
     def refute(self, note: str) -> None:
@@ -117,22 +115,20 @@ class Found:
         self.equal = [changed(one) for one in self.equal if mechanism(one) == before]
 
     def take_allow_list(self, seen: AllowList) -> None:
-        """Take what the rule lets pass, and what that shows of its ports and scope."""
+        """Take what the rule lets pass, and what that shows of its scope."""
         self.allow_list = seen
-        if seen.ports:
-            match = json.dumps(self.best.keys | {"ports": list(seen.ports)}, sort_keys=True)
-            self.best = self.best._replace(match=match)
         if seen.behind is not None and self.best.scope in ("packet", "flow"):
             self.take_scope("packet" if seen.behind else "flow")
 
     def take_scope(self, scope: str) -> None:
-        """Give the rule the scope that was shown; what has another one is not equal to it."""
+        """Give the rule the scope that was shown, by what it spares or by other flows of a client;
+        what has another one is not equal to it."""
         self.scope_shown = True
         self.best, self.began = (one._replace(scope=scope) for one in (self.best, self.began))
         self.equal = [one for one in self.equal if one.scope == scope and one != self.best]
 
     def refutes(self, other: Hypothesis) -> bool:
-        """Return whether what the rule spares has shown that it has another scope."""
+        """Return whether the scope that was shown is not that of another hypothesis."""
         return self.scope_shown and other.scope != self.best.scope
 
     def take_fitting_mechanism(self, fits: Callable[[], bool], least: float) -> bool:
@@ -177,9 +173,9 @@ class Found:
         return rule
 
     def spares(self, through: Passing) -> NDArray[np.bool_]:
-        """Return which packets the rules in front of it let pass, bool[packets]."""
+        """Return which packets the rules in front of it let pass, bool[rules, packets]."""
         before = [one.model_copy(update={"act": "drop"}) for one in self.rules[:-1]]
-        return np.asarray(strikes(through, before).struck.any(axis=0))
+        return np.asarray(strikes(through, before).struck)
 
     @property
     def decides(self) -> Rule | None:

@@ -66,7 +66,7 @@ OCTET_PROBES, LONGEST = 150, 6_000_000_000
 ABOUT = (1.0, 0.97, 1.03)
 #: By how many nats, and by which part of all, what was played must fit a measured begin less than
 #: the one before it to contradict it: where fillers are lost, the box counts less.
-CONTRADICTED, PART = 10.0, 0.01
+CONTRADICTED, CONTRADICTED_PART = 10.0, 0.01
 #: The probability of a rule against something that strikes any packets, at least.
 LEAST_COVERED = 0.4
 
@@ -380,7 +380,7 @@ def keep_seen_begin(found: Found) -> None:
     before = best._replace(match=json.dumps(match, sort_keys=True), after=began.after)
     fits = [sum(found.beliefs.gain_of(one._replace(lasts=began.lasts), seen)
                 for seen in found.beliefs.seen) for one in (best, before)]  # fmt: skip
-    if fits[0] < fits[1] - max(CONTRADICTED, PART * fits[1]):
+    if fits[0] < fits[1] - max(CONTRADICTED, CONTRADICTED_PART * fits[1]):
         found.best = before
         found.intervals = {key: one for key, one in found.intervals.items()
                            if key not in keys and not key.startswith("after")}  # fmt: skip

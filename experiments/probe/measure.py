@@ -50,15 +50,14 @@ class Measure:
         tail = self.tail()
         if found.sought.kind not in SHARES:
             tail = self.enforced(tail)
-        refiner = self.refined(tail)
-        refuted = refiner.refuted
+        refuted = self.refined(tail)
         if self.comes_and_goes():
             return
         if refuted and self.is_sampled():
             return
         sought = found.sought
         if sought.kind in (DROP, DELAY, PARTIAL):
-            found.take_allow_list(allow_list(refiner, self.plays.whole))
+            self.take_allow_list()
         tail = self.tail()
         acts: Acts | None = None
         parameters: dict[str, Number] = {}
@@ -69,7 +68,7 @@ class Measure:
             act, parameters = acts.run()
             if acts.by_chance:
                 tail = self.enforced(tail)
-                refuted = refuted and self.refined(tail).refuted  # some flows alone show it
+                refuted = refuted and self.refined(tail)  # some flows alone show it
                 tail = self.tail()
                 acts = Acts(tail, found.core, self.is_limit)
                 act, parameters = acts.run()
@@ -106,12 +105,21 @@ class Measure:
         if found.act.get("act") == "shape" and not found.notes:
             self.find_classes()
 
-    def refined(self, tail: Tail) -> Refiner:
-        """Find the exact numbers of the trigger; returns what asked for them."""
+    def refined(self, tail: Tail) -> bool:
+        """Find the exact numbers of the trigger; returns whether its own probes refute it."""
         refiner = Refiner(tail, self.found.best, self.found.core)
         self.found.best = refiner.run()
         self.found.intervals |= refiner.intervals
-        return refiner
+        return refiner.refuted
+
+    def take_allow_list(self) -> None:
+        """Find out what the rule lets pass that it would strike."""
+        found = self.found
+        refiner = Refiner(self.tail(), found.best, found.core)
+        seen = allow_list(refiner, self.plays.whole)
+        found.best = refiner.best  # with the ports that this has shown
+        found.intervals |= refiner.intervals
+        found.take_allow_list(seen)
 
     def weigh_again(self, acts: Acts, lasts_s: float) -> dict[str, Number]:
         """Measure an act again without the packets that came after the condemnation's end; returns
@@ -231,7 +239,7 @@ def of_datagrams(found: Found) -> NDArray[np.int64]:
     result: list[NDArray[np.int64]] = []
     for one in found.beliefs.seen:
         struck = strikes(one.through, [found.as_drop]).struck[0]
-        hit = struck & ~found.spares(one.through) & ~one.outcome.streams
+        hit = struck & ~found.spares(one.through).any(axis=0) & ~one.outcome.streams
         flows = flow_numbers(one.outcome.unit)
         counts = np.zeros((len(one.outcome.delay), 5), np.int64)
         arrived = (one.outcome.sent & ~one.outcome.lost).sum(axis=0)

@@ -587,7 +587,8 @@ def is_no_queue(base: Baseline, outcome: Outcome, same: Sequence[int]) -> bool:
     excess = base.excess(outcome)[:, same]
     if not is_constant(excess):
         return False
-    gaps = np.diff([outcome.as_sent[at].time for at in same])
+    sent = outcome.as_sent
+    gaps = np.diff([sent[at].time for at in same])
     return int((gaps < np.nanmedian(excess) / 2).sum()) >= LEAST_EQUAL
 
 

@@ -148,6 +148,8 @@ class Search:
         """Leave out what is not needed, and note what the rules found do not explain, and what they
         predict and the capture does not show."""
         self.leave_out_superfluous()
+        for found in self.result.found:
+            self.leave_out_decided(found)
         if self.result.found:
             for finding in self.plays.not_explained():
                 if self.explain_by_scope(finding):
@@ -303,10 +305,8 @@ class Search:
         it strikes: they show the same numbers that are not exact."""
         unit = self.plays.capture
         struck = strikes(self.plays.through(unit, False), [known.as_drop]).struck[0]
-        flows = {(one.ends._replace(far=b""), one.up)
-                 for one, hit in zip(unit, struck, strict=True) if hit}  # fmt: skip
         return {one.key for one in self.plays.not_explained()
-                if one.kind == kind and one.flow in flows}  # fmt: skip
+                if one.kind == kind and struck[one.places(unit)].any()}  # fmt: skip
 
     def put(self, place: int, found: Found) -> None:
         """Put a rule in the place of another one."""
@@ -391,6 +391,18 @@ class Search:
             after = self.plays.left_over()
             if after - before or found.finding.key in after or self.is_shown_by_units(found):
                 self.result.found.insert(place, found)
+
+    def leave_out_decided(self, found: Found) -> None:
+        """Leave out of what a rule lets pass the packets of the capture that another rule found
+        strikes: that one decides them."""
+        through = self.plays.through(self.plays.capture, False)
+        others = [one.as_drop for one in self.result.found if one is not found]
+        own = strikes(through, [found.as_drop]).struck[0] & found.spares(through)
+        decided = own & strikes(through, others).struck.any(axis=0)
+        kept = tuple(match for match, whole, part in zip(
+            found.allow_list.matches, own.sum(axis=1), decided.sum(axis=1), strict=True
+        ) if 2 * part <= whole)  # fmt: skip
+        found.allow_list = found.allow_list._replace(matches=kept)
 
     def is_shown_by_units(self, found: Found) -> bool:
         """Return whether the units that were played for a rule show an effect that the rules found

@@ -107,7 +107,7 @@ class Tail:
             self.shown, self.apart = 4, 20 * MS
         after = best.allowance
         self.wait = int(min(LATER * after.get("seconds", 0.0), MOST_WAIT) * 1e9)
-        self.size = ip_size(core[-1])
+        self.trigger_octets = ip_size(core[-1])
         self.form = "again" if best.scope == "packet" or best.media else self.chosen(core)
         if sought.limit:  # as many packets as exceed it, of their own size
             following = self.carriers(core[-1], 0, 1)
@@ -117,7 +117,7 @@ class Tail:
     def used(self) -> int:
         """Return in how many moments what follows a trigger uses up an allowance."""
         apart = FOREVER if self.wait else self.apart // MS
-        one, octets = (1, self.size) if self.repeats else (2, OF_PAIR)
+        one, octets = (1, self.trigger_octets) if self.repeats else (2, OF_PAIR)
         return beyond(self.best, apart, one, octets)
 
     @property

@@ -1,53 +1,26 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The prober: what a rule lets pass that it would strike, and how soon probes show that."""
+"""The prober: what a rule lets pass that it would strike."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 
 from midcall.experiments.probe import run
-from midcall.experiments.probe.allow_list import (
-    DNS,
-    destinations_of,
-    ends_of_kinds,
-    other_kinds,
-)
-from midcall.experiments.probe.asking import edges
-from midcall.experiments.probe.beliefs import OVERFIT, Beliefs, Seen, hypothesis
-from midcall.experiments.probe.effects import Finding
-from midcall.experiments.probe.fit import strikes_of_limit
-from midcall.experiments.probe.found import AllowList, Found, Result
-from midcall.experiments.probe.identify import Identifier
-from midcall.experiments.probe.lasting import chance_of
-from midcall.experiments.probe.line_oracle import DROP, INJECT, PARTIAL, Effect
-from midcall.experiments.probe.plays import COPIES, LEAST_PLAYS, Plays
-from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
-from midcall.experiments.probe.rates import is_no_queue
-from midcall.experiments.probe.refine import likely_ends, within
-from midcall.experiments.probe.tails import STREAM_APART, Tail
+from midcall.experiments.probe.allow_list import DNS, destinations_of, ends_of_kinds, other_kinds
+from midcall.experiments.probe.beliefs import Beliefs, hypothesis
+from midcall.experiments.probe.found import AllowList, Found
+from midcall.experiments.probe.line_oracle import DROP, Effect
 from midcall.experiments.proofs.prober.score import as_well
-from midcall.testbed.policy.operator import EMPTY, Policy
+from midcall.testbed.policy.operator import Policy
 from midcall.testbed.probing.probe import Probe, Sent, in_order
-from midcall.testbed.probing.sockets import DATA, Event
-from midcall.testbed.probing.strikes import passing, strikes
-from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
-from tests.experiments.prober_call import (
-    FAR,
-    FLOW,
-    LINE,
-    STREAM,
-    call,
-    line_of,
-    outcome_of,
-    rule_of,
-)
+from tests.experiments.prober_call import FAR, FLOW, LINE, NOISE, STREAM, call, rule_of
 
 MS = 1_000_000
-NOISE = Noise(loss=0.005, jitter_ms=3)
+ALLOWED, OTHER = bytes([203, 0, 113, 7]), bytes([192, 0, 2, 9])
 
 
 def media(count: int, *fars: bytes) -> Probe:
@@ -57,16 +30,6 @@ def media(count: int, *fars: bytes) -> Probe:
              bytes([0x80, 96]) + at.to_bytes(2) + bytes([number, up]) + bytes(150))
         for number, far in enumerate(fars) for at in range(count) for up in (True, False)
     )  # fmt: skip
-
-
-def tail_of(rule: dict[str, Any], unit: Probe, sought: Effect, **best: Any) -> Tail:
-    """Return what makes units for a rule on a line without one."""
-    prober = Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1)
-    return Tail(prober, LINE, sought, hypothesis(rule, **best),
-                lambda some, tight: passing(some, "4g", STREAM_PATIENCE), unit)  # fmt: skip
-
-
-# -- what passes
 
 
 @pytest.mark.parametrize("scope", ["packet", "flow"])
@@ -89,10 +52,12 @@ def test_what_a_rule_spares_is_named_with_the_scope_that_it_shows(scope: str) ->
 
 
 def test_addresses_that_pass_are_named_with_their_prefix_and_ports_that_are_struck() -> None:
-    allowed, other = bytes([203, 0, 113, 7]), bytes([192, 0, 2, 9])
     rules = (rule_of({"addresses": ["203.0.112.0/22"]}, "pass"),
              rule_of({"protocol": "udp", "ports": ["1024-65535"]}, "drop"))  # fmt: skip
-    answer = run.against(Policy(rules), media(30, allowed, other), "4g", 3, NOISE).answer
+    resolver = tuple(one._replace(ends=one.ends._replace(near_port=40_009, far_port=53))
+                     for one in media(12, bytes([192, 0, 2, 77])))  # fmt: skip
+    unit = in_order([*media(30, ALLOWED, OTHER), *resolver])
+    answer = run.against(Policy(rules), unit, "4g", 3, NOISE).answer
     assert (answer["act"]["name"], answer["scope"], answer["direction"]) == ("drop", "flow", "both")
     matches = [one["trigger"]["match"] for one in as_well(answer) if one["act"] == "pass"]
     assert matches == [{"addresses": ["203.0.112.0/22"]}]
@@ -138,7 +103,7 @@ def test_the_other_far_addresses_of_a_capture_are_those_with_the_most_packets() 
 def test_an_address_that_passes_in_front_of_a_rule_on_payloads_is_named() -> None:
     rules = (rule_of({"addresses": ["203.0.112.0/22"]}, "pass"),
              rule_of({"payload": ["rtp"]}, "drop"))  # fmt: skip
-    unit = media(30, bytes([203, 0, 113, 7]), bytes([192, 0, 2, 9]))
+    unit = media(30, ALLOWED, OTHER)
     answer = run.against(Policy(rules), unit, "4g", 3, NOISE).answer
     assert (answer["act"]["name"], answer["trigger"]["match"]) == ("drop", {"payload": ["rtp"]})
     matches = [one["trigger"]["match"] for one in as_well(answer) if one["act"] == "pass"]
@@ -153,137 +118,52 @@ def test_a_port_that_passes_is_named_with_the_address_if_it_needs_one(
 ) -> None:
     rules = (rule_of(match, "pass"), rule_of({"protocol": "udp"}, "delay", delay_ms=150.0))
     allowed = tuple(one._replace(ends=one.ends._replace(far_port=7_000))
-                    for one in media(30, bytes([203, 0, 113, 7])))  # fmt: skip
-    unit = in_order([*allowed, *media(30, bytes([192, 0, 2, 9]))])
+                    for one in media(30, ALLOWED))  # fmt: skip
+    unit = in_order([*allowed, *media(30, OTHER)])
     answer = run.against(Policy(rules), unit, "4g", 3, NOISE).answer
     assert (answer["act"]["name"], answer["scope"], answer["direction"]) == (
         "delay", "flow", "both")  # fmt: skip
     assert [one["trigger"]["match"] for one in as_well(answer) if one["act"] == "pass"] == [match]
 
 
-def test_a_rule_that_strikes_no_well_known_port_gets_its_own_ports() -> None:
+def test_what_passes_shows_the_scope_of_the_rule_and_of_the_one_in_front_of_it() -> None:
     best, sought = hypothesis({"protocol": "udp"}, "packet"), Effect(DROP)
     found = Found(best, 0.9, sought, Beliefs(LINE, [sought]), call()[:1], None, best)  # type: ignore[arg-type]
-    found.take_allow_list(AllowList(({"payload": ["stun"]},), ("1024-65535",), False, True))
-    assert found.best.keys == {"protocol": "udp", "ports": ["1024-65535"]}
-    assert [(one.act, one.strikes) for one in found.rules] == [("pass", "flow"), ("drop", "flow")]
+    found.take_allow_list(AllowList(({"payload": ["stun"]}, {"ports": [9]}), False, True))
+    assert [(one.act, one.strikes) for one in found.rules] == [
+        ("pass", "flow"), ("pass", "packet"), ("drop", "flow")]  # fmt: skip
 
 
-def test_a_page_on_a_stream_without_http_is_explained_by_no_rule() -> None:
-    unit = tuple(Sent(at * 50 * MS, at % 2 == 0, STREAM, bytes([at]) * 40) for at in range(8))
-    prober, base = line_of(rule_of({"ports": [9]}, "drop"))
-    plays = Plays(prober, unit, Result())
-    page = Event(300 * MS, True, STREAM, DATA, b"HTTP/1.1 403 Forbidden\r\n\r\n")
-    seen = outcome_of(unit, np.zeros(8, bool), 8)._replace(strange=[[page] for _ in range(8)])
-    plays.shown, plays.own, plays.base = [seen], seen, base
-    finding = Finding(INJECT, STREAM, True, 160.0, 1.0, 0)
-    forged = Effect(INJECT, 1.0, 1.0, "block-page")
-    assert Identifier(plays, 1.0).begin(finding, [forged]) is None
+@pytest.mark.parametrize("rules", [
+    ({"match": {"addresses": ["203.0.112.0/22"]}, "act": "delay", "delay_ms": 150.0},
+     {"match": {"payload": ["rtp"]}, "act": "drop", "scope": "packet"}),
+    ({"match": {"addresses": ["203.0.112.0/22"]}, "act": "drop"},
+     {"match": {"protocol": "udp"}, "act": "delay", "delay_ms": 150.0}),
+], ids=["delay, then drop", "drop, then delay"])  # fmt: skip
+def test_what_another_rule_decides_is_not_said_to_pass(rules: Sequence[dict[str, Any]]) -> None:
+    unit = media(30, ALLOWED, OTHER)
+    policy = Policy(tuple(rule_of(**one) for one in rules))
+    answer = run.against(policy, unit, "4g", 3, NOISE).answer
+    [listed] = tomllib.loads(answer["rule_toml"])["hypothesis"]
+    assert sorted(one["act"] for one in listed["rule"]) == ["delay", "drop"]
+    if rules[0]["act"] == "delay":  # the drop would leave nothing to delay
+        assert [one["act"] for one in listed["rule"]] == ["delay", "drop"]
 
 
-@pytest.mark.parametrize("scope", ["flow", "client"])
-def test_flows_of_a_client_that_are_spared_behind_struck_ones_are_condemned_alone(
-    scope: str,
-) -> None:
-    rule = rule_of({"stun": True}, "drop", scope=scope, probability=0.6, per="flow")
-    prober, base = line_of(rule)
-    core = (call()[0]._replace(time=0),)
-    tail = Tail(prober, base, Effect(DROP, 1.0, 0.6), hypothesis({"stun": True}, "client"),
-                lambda some, tight: passing(some, "4g", STREAM_PATIENCE), core)  # fmt: skip
-    chance = chance_of(tail, core)
-    assert chance is not None
-    assert chance.alone == (scope == "flow")
+def test_where_a_payload_is_of_another_kind_nothing_is_said_to_pass() -> None:
+    unit = in_order([*call(), *media(10, FAR)])
+    answer = run.against(Policy((rule_of({"payload": ["dns"]}, "drop"),)), unit, "4g", 3, NOISE)
+    assert answer.answer["act"]["name"] == "drop"
+    assert not [one for one in as_well(answer.answer) if one["act"] == "pass"]
 
 
-# -- how soon probes show it
-
-
-@pytest.mark.parametrize("form", ["again", "noise"])
-@pytest.mark.parametrize("after", [{"packets": 90}, {"bytes": 9_000}])
-def test_what_follows_a_trigger_uses_up_an_allowance(form: str, after: dict[str, int]) -> None:
-    unit = media(1, FAR)[:1]
-    rule = rule_of({"protocol": "udp"}, "stall", after=after)
-    tail = tail_of({"protocol": "udp"}, unit, Effect(DROP), after=str(after).replace("'", '"'))
-    tail.form = form
-    struck = strikes(tail.through(tail.unit(unit), True), [rule]).struck[0]
-    assert tail.shown <= struck.sum() <= len(struck) / 2
-    assert struck[-1]
-
-
-def test_only_what_shows_a_loss_of_a_stream_is_sent_far_apart() -> None:
-    unit = (Sent(0, True, STREAM, bytes(100)),)
-    tail = tail_of({"protocol": "tcp"}, unit, Effect(PARTIAL, 0.5), after='{"packets": 80}')
-    times = [one.time for one in tail.unit(unit) if one.up][1:]
-    gaps = np.diff(times)
-    assert (gaps == STREAM_APART).sum() == tail.shown - 1
-    assert times[tail.used] - times[0] < STREAM_APART * 2
-
-
-def test_a_capture_is_played_twice_at_once_until_it_was_played_often_enough() -> None:
-    rule = rule_of({"payload": ["stun"]}, "drop", scope="packet")
-    prober, base = line_of(rule)
-    plays = Plays(prober, call(), Result())
-    plays.base = base
-    assert plays.look()
-    assert plays.looks == 1
-    before = prober.probes
-    plays.look_again()
-    assert (prober.probes - before, plays.looks) == (1, LEAST_PLAYS)
-    assert len(plays.shown[0].delay) == COPIES * (2 if prober.fresh_far else 3)
-    plays.look_again()
-    assert (prober.probes - before, plays.looks) == (2, LEAST_PLAYS + 1)
-
-
-@pytest.mark.parametrize(("first", "last"), [(3_478, 3_481), (1_024, 65_535), (50_000, 50_059)])
-def test_few_probes_find_where_a_range_of_ports_ends(first: int, last: int) -> None:
-    own = first + (last - first) // 3
-    for good, bad, end in ((own, 1, first), (own, 65_535, last)):
-        if end == bad:
-            continue
-        asked = likely_ends(good, bad)
-        assert all(min(good, bad) < port < max(good, bad) for port in asked)
-        low, high = within(good, bad, {port: first <= port <= last for port in asked})
-        assert first <= low <= last
-        assert end in (low, high) or (low < end < high) or (high < end < low)
-        rounds: list[int] = []
-
-        def asks(values: Sequence[float], rounds: list[int] = rounds) -> list[bool]:
-            rounds.append(len(values))
-            return [first <= value <= last for value in values]
-
-        assert end in edges([(low, high)], asks, 1)[0]
-        assert len(rounds) <= 2
-
-
-# -- a delay, or a limit
-
-
-@pytest.mark.parametrize(("waits", "apart", "no_queue"), [
-    (180.0, 20, True), (180.0, 200, False), (5.0, 20, False), (None, 20, False),
-])  # fmt: skip
-def test_packets_that_follow_each_other_faster_than_they_wait_are_in_no_queue(
-    waits: float | None, apart: int, no_queue: bool
-) -> None:
-    unit = tuple(Sent(at * apart * MS, True, FLOW, at.to_bytes(2) + bytes(200))
-                 for at in range(20))  # fmt: skip
-    outcome = outcome_of(unit, np.zeros(20, bool), 4)
-    more = np.arange(20) * 12.0 if waits is None else np.full(20, waits)
-    outcome.delay[:] += (more * MS).astype(np.int64)
-    assert is_no_queue(LINE, outcome, range(20)) == no_queue
-
-
-def test_a_window_of_a_limit_must_explain_more_than_its_edge() -> None:
-    sought = Effect.of_limit({"act": "police", "rate_kbit": 20.0, "bucket_bytes": 2_000})
-    unit = media(40, FAR)
-    through = passing(unit, "4g", STREAM_PATIENCE)
-    limit = rule_of({"protocol": "udp"}, "police", rate_kbit=20.0, bucket_bytes=2_000)
-    lost = strikes_of_limit(through, [limit], LINE).struck[0]
-    assert lost.any()
-    beliefs = Beliefs(LINE, [sought])
-    beliefs.observe(Seen(through, outcome_of(unit, lost, 8), True))
-    wide, narrow = hypothesis({"protocol": "udp"}), hypothesis({"protocol": "udp", "packets": "2-"})
-    beliefs.add([wide, narrow])
-    scores = dict(zip(beliefs.hypotheses, beliefs.scores, strict=True))
-    assert scores[wide] > scores[narrow] + OVERFIT
-    assert narrow.bounds == 1
-    assert hypothesis({"size": "9-", "packets": "2-"}, after='{"seconds": 2}').bounds == 3
+def test_what_a_further_rule_lets_pass_is_a_rule_of_the_answer() -> None:
+    rules = (rule_of({"payload": ["dns"]}, "drop"),
+             rule_of({"addresses": ["203.0.112.0/22"]}, "pass"),
+             rule_of({"protocol": "udp"}, "delay", delay_ms=150.0))  # fmt: skip
+    unit = in_order([*call(), *media(30, ALLOWED, OTHER)])
+    answer = run.against(Policy(rules), unit, "4g", 3, NOISE).answer
+    assert answer["act"]["name"] == "drop"
+    further = [(one["act"], one["trigger"]["match"]) for one in as_well(answer)]
+    assert ("pass", {"addresses": ["203.0.112.0/22"]}) in further
+    assert "delay" in {act for act, _ in further}

@@ -4,6 +4,7 @@ queues that cross-traffic shares."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,21 @@ import pytest
 
 from midcall.captures.packets.numbers import UDP
 from midcall.experiments.probe import kinds, run
+from midcall.experiments.probe.beliefs import hypothesis
 from midcall.experiments.probe.effects import Finding
-from midcall.experiments.probe.line_oracle import DOUBLE, DROP, PARTIAL, REORDER
+from midcall.experiments.probe.line_oracle import DOUBLE, DROP, PARTIAL, REORDER, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.priorities import goes_first
-from midcall.experiments.probe.prober import Prober
+from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
 from midcall.experiments.probe.rates import LEAST_RATE, Limit
 from midcall.experiments.probe.search import Result
+from midcall.experiments.probe.tails import STREAM_APART, Tail
 from midcall.experiments.probe.units import again, repeated_unit
 from midcall.testbed.policy.operator import EMPTY, Policy
-from midcall.testbed.probing.probe import Ends, Sent, ip_size
+from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size
+from midcall.testbed.probing.strikes import passing, strikes
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
-from tests.experiments.prober_call import LINE, call, outcome_of, rule_of
+from tests.experiments.prober_call import LINE, STREAM, call, outcome_of, rule_of
 
 MS = 1_000_000
 FLOW = Ends(UDP, bytes([198, 18, 0, 9]), 40_000, bytes([198, 19, 0, 9]), 4_000)
@@ -158,3 +162,31 @@ def test_a_priority_queue_that_others_share_is_named() -> None:
                       queue_ms=250.0, first=["cs5", "af41"], cross_kbit=12.8)  # fmt: skip
     assert answer["act"]["name"] == "prioritise"
     assert set(answer["act"]["parameters"]["first"]) == {"cs5", "af41"}
+
+
+def tail_of(match: dict[str, Any], unit: Probe, sought: Effect, after: dict[str, int]) -> Tail:
+    """Return what makes units for a rule with an allowance, on a line without one."""
+    prober = Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1)
+    return Tail(prober, LINE, sought, hypothesis(match, after=json.dumps(after)),
+                lambda some, tight: passing(some, "4g", STREAM_PATIENCE), unit)  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["again", "noise"])
+@pytest.mark.parametrize("after", [{"packets": 90}, {"bytes": 9_000}])
+def test_what_follows_a_trigger_uses_up_an_allowance(form: str, after: dict[str, int]) -> None:
+    unit = (Sent(0, True, FLOW, bytes([0x80, 96]) + bytes(150)),)
+    rule = rule_of({"protocol": "udp"}, "stall", after=after)
+    tail = tail_of({"protocol": "udp"}, unit, Effect(DROP), after)
+    tail.form = form
+    struck = strikes(tail.through(tail.unit(unit), True), [rule]).struck[0]
+    assert tail.shown <= struck.sum() <= len(struck) / 2
+    assert struck[-1]
+
+
+def test_only_what_shows_a_loss_of_a_stream_is_sent_far_apart() -> None:
+    unit = (Sent(0, True, STREAM, bytes(100)),)
+    tail = tail_of({"protocol": "tcp"}, unit, Effect(PARTIAL, 0.5), {"packets": 80})
+    times = [one.time for one in tail.unit(unit) if one.up][1:]
+    gaps = np.diff(times)
+    assert (gaps == STREAM_APART).sum() == tail.shown - 1
+    assert times[tail.used] - times[0] < STREAM_APART * 2

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from midcall.experiments.probe.acts import act_unit, measure
-from midcall.experiments.probe.beliefs import Beliefs, hypothesis, with_act
+from midcall.experiments.probe.beliefs import OVERFIT, Beliefs, Seen, hypothesis, with_act
 from midcall.experiments.probe.choice import Choice, is_playable
 from midcall.experiments.probe.effects import Finding, findings
 from midcall.experiments.probe.expected import Model
@@ -22,6 +22,7 @@ from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
 from midcall.experiments.probe.rates import (
     is_constant,
+    is_no_queue,
     large_body,
     paced_body,
     rate_limit,
@@ -285,3 +286,33 @@ def test_losses_of_few_packets_in_few_copies_are_the_edge_of_a_limit() -> None:
         finding = Finding(kind, FLOW, True, 34.0, 0.2, places[0])
         assert plays.at_edge([finding]) == edge
     assert not plays.at_edge([])
+
+
+@pytest.mark.parametrize(("waits", "apart", "no_queue"), [
+    (180.0, 20, True), (180.0, 200, False), (5.0, 20, False), (None, 20, False),
+])  # fmt: skip
+def test_packets_that_follow_each_other_faster_than_they_wait_are_in_no_queue(
+    waits: float | None, apart: int, no_queue: bool
+) -> None:
+    unit = large(20, apart * MS, 200)
+    outcome = outcome_of(unit, np.zeros(20, bool), 4)
+    more = np.arange(20) * 12.0 if waits is None else np.full(20, waits)
+    outcome.delay[:] += (more * MS).astype(np.int64)
+    assert is_no_queue(LINE, outcome, range(20)) == no_queue
+
+
+def test_a_window_of_a_limit_must_explain_more_than_its_edge() -> None:
+    sought = Effect.of_limit({"act": "police", "rate_kbit": 20.0, "bucket_bytes": 2_000})
+    unit = large(40, 20 * MS, 160)
+    through = passing(unit, "4g", STREAM_PATIENCE)
+    limit = rule_of({"protocol": "udp"}, "police", rate_kbit=20.0, bucket_bytes=2_000)
+    lost = strikes_of_limit(through, [limit], LINE).struck[0]
+    assert lost.any()
+    beliefs = Beliefs(LINE, [sought])
+    beliefs.observe(Seen(through, outcome_of(unit, lost, 8), True))
+    wide, narrow = hypothesis({"protocol": "udp"}), hypothesis({"protocol": "udp", "packets": "2-"})
+    beliefs.add([wide, narrow])
+    scores = dict(zip(beliefs.hypotheses, beliefs.scores, strict=True))
+    assert scores[wide] > scores[narrow] + OVERFIT
+    assert narrow.bounds == 1
+    assert hypothesis({"size": "9-", "packets": "2-"}, after='{"seconds": 2}').bounds == 3

@@ -14,12 +14,12 @@ from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.probe import identify
 from midcall.experiments.probe.asking import edge, edges
 from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, Seen, hypothesis
-from midcall.experiments.probe.effects import SUSPICIOUS, findings
+from midcall.experiments.probe.effects import SUSPICIOUS, Finding, findings
 from midcall.experiments.probe.fit import fits_by_share, struck_by_another
 from midcall.experiments.probe.found import Found, Result
 from midcall.experiments.probe.kinds import effects_behind
 from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, PARTIAL, Effect
-from midcall.experiments.probe.plays import MORE, Plays, plain_from
+from midcall.experiments.probe.plays import COPIES, LEAST_PLAYS, MORE, Plays, plain_from
 from midcall.experiments.probe.prober import MS, Outcome, Prober, once
 from midcall.experiments.probe.refine import Refiner
 from midcall.experiments.probe.search import Search
@@ -28,9 +28,10 @@ from midcall.experiments.probe.variants import as_allowance
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size
+from midcall.testbed.probing.sockets import DATA, Event
 from midcall.testbed.probing.strikes import passing, strikes
 from midcall.testbed.probing.virtual_line import VirtualSockets
-from tests.experiments.prober_call import LINE, call, outcome_of, rule_of
+from tests.experiments.prober_call import LINE, STREAM, call, line_of, outcome_of, rule_of
 
 NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
 FLOW = Ends(UDP, NEAR, 40_000, FAR, 4_000)
@@ -288,3 +289,30 @@ def test_rules_on_media_of_one_direction_are_among_the_first_hypotheses(
     search.identifier.begin(finding, effects_behind(search.plays, finding, {}, True, False))
     assert {("up", True), ("up", False)} <= {(one.way, one.media) for one in added
                                              if one.keys == {"ports": [3478]}}  # fmt: skip
+
+
+def test_a_capture_is_played_twice_at_once_until_it_was_played_often_enough() -> None:
+    rule = rule_of({"payload": ["stun"]}, "drop", scope="packet")
+    prober, base = line_of(rule)
+    plays = Plays(prober, call(), Result())
+    plays.base = base
+    assert plays.look()
+    assert plays.looks == 1
+    before = prober.probes
+    plays.look_again()
+    assert (prober.probes - before, plays.looks) == (1, LEAST_PLAYS)
+    assert len(plays.shown[0].delay) == COPIES * (2 if prober.fresh_far else 3)
+    plays.look_again()
+    assert (prober.probes - before, plays.looks) == (2, LEAST_PLAYS + 1)
+
+
+def test_a_page_on_a_stream_without_http_is_explained_by_no_rule() -> None:
+    unit = tuple(Sent(at * 50 * MS, at % 2 == 0, STREAM, bytes([at]) * 40) for at in range(8))
+    prober, base = line_of(rule_of({"ports": [9]}, "drop"))
+    plays = Plays(prober, unit, Result())
+    page = Event(300 * MS, True, STREAM, DATA, b"HTTP/1.1 403 Forbidden\r\n\r\n")
+    seen = outcome_of(unit, np.zeros(8, bool), 8)._replace(strange=[[page] for _ in range(8)])
+    plays.shown, plays.own, plays.base = [seen], seen, base
+    finding = Finding(INJECT, STREAM, True, 160.0, 1.0, 0)
+    forged = Effect(INJECT, 1.0, 1.0, "block-page")
+    assert identify.Identifier(plays, 1.0).begin(finding, [forged]) is None

@@ -4,6 +4,7 @@ windows of a flow."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from midcall.experiments.probe import run
 from midcall.experiments.probe.acts import MIDDLE, SOONEST, Measured, differ, limit_numbers
+from midcall.experiments.probe.asking import ask_all, edges
 from midcall.experiments.probe.atoms import places, windows_with_ends
 from midcall.experiments.probe.baseline import baseline_of, control_units
 from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis, with_act
@@ -18,7 +20,7 @@ from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.fit import by_stream, fits_of_limit, strikes_of_limit
 from midcall.experiments.probe.found import Found, Result
 from midcall.experiments.probe.identify import take_simplest
-from midcall.experiments.probe.lasting import sampled
+from midcall.experiments.probe.lasting import chance_of, sampled
 from midcall.experiments.probe.line_oracle import DROP, PARTIAL, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
@@ -32,7 +34,7 @@ from midcall.experiments.probe.rates import (
     shaper_of,
     stream_limit,
 )
-from midcall.experiments.probe.refine import Refiner, until
+from midcall.experiments.probe.refine import Refiner, likely_ends, until, within
 from midcall.experiments.probe.tails import Tail
 from midcall.experiments.probe.variants import without_windows
 from midcall.testbed.conformance.transcript import scene
@@ -406,3 +408,45 @@ def test_small_packets_that_a_nearly_empty_bucket_lets_pass_are_policed_too() ->
     assert answer["trigger"]["match"].keys() <= {"ports", "protocol"}
     rate = answer["act"]["parameters"]["rate_kbit"]
     assert rate["low"] <= 300 <= rate["high"]
+
+
+@pytest.mark.parametrize("scope", ["flow", "client"])
+def test_flows_of_a_client_that_are_spared_behind_struck_ones_are_condemned_alone(
+    scope: str,
+) -> None:
+    rule = rule_of({"payload": ["rtp"]}, "drop", scope=scope, probability=0.6, per="flow")
+    prober, base = line_of(rule)
+    core = (Sent(0, True, FLOW, bytes([0x80, 96]) + bytes(150)),)
+    tail = Tail(prober, base, Effect(DROP, 1.0, 0.6), hypothesis({"payload": ["rtp"]}, "client"),
+                lambda some, tight: passing(some, "4g", STREAM_PATIENCE), core)  # fmt: skip
+    chance = chance_of(tail, core)
+    assert chance is not None
+    assert chance.alone == (scope == "flow")
+
+
+@pytest.mark.parametrize(("first", "last"), [(3_478, 3_481), (1_024, 65_535), (50_000, 50_059)])
+def test_few_probes_find_where_a_range_of_ports_ends(first: int, last: int) -> None:
+    own = first + (last - first) // 3
+    for good, bad, end in ((own, 1, first), (own, 65_535, last)):
+        if end == bad:
+            continue
+        asked = likely_ends(good, bad)
+        assert all(min(good, bad) < port < max(good, bad) for port in asked)
+        low, high = within(good, bad, {port: first <= port <= last for port in asked})
+        assert first <= low <= last
+        assert end in (low, high) or (low < end < high) or (high < end < low)
+        rounds: list[int] = []
+
+        def asks(values: Sequence[float], rounds: list[int] = rounds) -> list[bool]:
+            rounds.append(len(values))
+            return [first <= value <= last for value in values]
+
+        assert end in edges([(low, high)], asks, 1)[0]
+        assert len(rounds) <= 2
+
+
+def test_where_nothing_is_asked_what_the_last_probe_taught_stays_noted() -> None:
+    prober, base = line_of(rule_of({"ports": [9]}, "drop"))
+    prober.taught("loss 0.5%")
+    assert ask_all(prober, base, Effect(DROP), [], "which ports") == []
+    assert prober.record[-1].answer == "loss 0.5%"
