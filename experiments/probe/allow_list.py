@@ -102,9 +102,16 @@ def passing(
         port for port, one, hit in zip(ports, at_ports, at, strict=True)
         if not hit and read(one).kind not in passed
     ]  # fmt: skip
+    to = passing_destinations(refiner, [
+        ends for ends in others if ends.far_port not in free
+        and read(last._replace(ends=ends)).kind not in passed
+    ])  # fmt: skip
+    free += [port for match in to if match.keys() == {"ports"}
+             for port in match["ports"]]  # fmt: skip
+    passed = [kind for kind in passed if kinds[kind].ends.far_port not in free]
     matches: list[dict[str, Any]] = [{"payload": passed}] if passed else []
-    matches += [{"ports": free}] if free else []
-    matches += passing_destinations(refiner, others)
+    matches += [{"ports": sorted(free)}] if free else []
+    matches += [match for match in to if match.keys() != {"ports"}]
     own = [one for kind, one in kinds.items() if kind in passed and one.ends == ends_of_kinds(last)]
     behind = whole = None
     if own:

@@ -46,7 +46,7 @@ def without_found_rules(plays: Plays, outcome: Outcome, tight: bool, sought: Eff
     affected, usable, _ = affected_of(rest, plays.base, sought)
     share = (affected & usable).sum(axis=0) / np.maximum(usable.sum(axis=0), 1)
     shows = share >= least_share(sought)
-    return rest._replace(delay=np.where(decided & ~shows, -2, rest.delay))
+    return rest.without(decided & ~shows)
 
 
 def come_behind(plays: Plays, finding: Finding, sought: Effect) -> list[Found]:
@@ -96,14 +96,12 @@ def of_kind(
         # losses of datagrams may be those of another rule; units tell whether they are not
         lossy = {ends for (ends, _), some in kinds.items() if some & {DROP, PARTIAL}}
         unsure = np.array([one.ends.proto != TCP and one.ends in lossy for one in outcome.unit])
-        outcome = outcome._replace(delay=np.where(unsure, -2, outcome.delay))
+        outcome = outcome.without(unsure)
     if not hit.any():
         return outcome
     if finding.kind in (DROP, INJECT) and not apart:
         return punctual(outcome, base, hit)
-    delay = outcome.delay.copy()
-    delay[:, hit] = -2
-    return outcome._replace(delay=delay)
+    return outcome.without(hit)
 
 
 def punctual(outcome: Outcome, base: Baseline, hit: np.ndarray[Any, Any]) -> Outcome:

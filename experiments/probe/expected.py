@@ -21,7 +21,7 @@ from midcall.experiments.probe.baseline import Baseline, control_units
 from midcall.experiments.probe.effects import groups_of
 from midcall.experiments.probe.found import LIMITS
 from midcall.experiments.probe.line_oracle import DOUBLE, LOSSES, MARK
-from midcall.experiments.probe.prober import APART, MS, PATIENCE, Outcome, Prober
+from midcall.experiments.probe.prober import APART, MS, NOT_SENT, PATIENCE, Outcome, Prober
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.probe import Ends, Probe, flows_of
@@ -183,9 +183,11 @@ def without_losses(
     if wide is not None:
         may = {one.ends for one, more in zip(seen.unit, share - line, strict=True)
                if more > MAY_STRIKE}  # fmt: skip
-        delay[:, wide & [one.ends in may for one in seen.unit]] = -2
+        delay[:, wide & [one.ends in may for one in seen.unit]] = NOT_SENT
     for _, _, places in groups_of(seen):
-        places = places[(delay[:, places] != -2).any(axis=0)]  # kernels acknowledge by themselves
+        places = places[
+            (delay[:, places] != NOT_SENT).any(axis=0)
+        ]  # kernels acknowledge by themselves
         if not len(places):
             continue
         most = MOST
@@ -196,7 +198,7 @@ def without_losses(
         if len(dropped) and len(struck) < len(places) and dropped[0]:
             before = places[max(int(dropped[0]) - MARGIN, 0) : int(dropped[0])]
             struck = np.concatenate([before, struck])
-        delay[:, struck] = -2
+        delay[:, struck] = NOT_SENT
         rest = np.setdiff1d(places, struck)
         if not len(rest):
             continue
@@ -215,7 +217,7 @@ def without_losses(
                 chance = float(min(share[at] / max(whole, share[at], 1e-9), 1.0))
             for copy in np.flatnonzero(hit[:, at]):
                 if chance == 1.0 or rng.random() < chance:
-                    delay[copy, at] = -2
+                    delay[copy, at] = NOT_SENT
     return seen._replace(delay=delay)
 
 
@@ -249,7 +251,7 @@ def without_delays(seen: Outcome, expected: Outcome, base: Baseline, reorders: b
     errors = float(norm.isf(BY_CHANCE / max(len(seen.unit), 1))) * MEDIAN
     for at, one in enumerate(seen.unit):
         if one.ends in streams:
-            delay[:, at] = -2
+            delay[:, at] = NOT_SENT
         elif np.isfinite(late[at]) and late[at] > LEAST_DELAY:
             own = seen.delay[:, at]
             rest = own - late[at]

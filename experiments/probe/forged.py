@@ -10,7 +10,7 @@ import numpy as np
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.fit import events_of
-from midcall.experiments.probe.prober import Outcome
+from midcall.experiments.probe.prober import NOT_SENT, Outcome
 from midcall.testbed.probing.probe import Ends, flows_of
 from midcall.testbed.probing.sockets import ENDED, RESET
 
@@ -61,9 +61,7 @@ def of_same_act(outcome: Outcome, ends: Ends) -> Outcome:
     hit = np.array([one.ends in other for one in outcome.unit])
     events, strange = ([[one for one in some if one.ends not in other] for some in listed]
                        for listed in (outcome.events, outcome.strange))  # fmt: skip
-    return outcome._replace(
-        delay=np.where(hit, -2, outcome.delay), events=events, strange=strange
-    )  # fmt: skip
+    return outcome.without(hit)._replace(events=events, strange=strange)
 
 
 def refused(outcome: Outcome) -> bool:
@@ -94,7 +92,7 @@ def answered_pass(outcome: Outcome, struck: np.ndarray[Any, Any]) -> tuple[int, 
         own = [at for at in np.flatnonzero(struck) if outcome.unit[at].ends == ends]
         if own:
             delay = outcome.delay[answered[:, number], own[0]]
-            sent, arrived = sent + int((delay != -2).sum()), arrived + int((delay >= 0).sum())
+            sent, arrived = sent + int((delay != NOT_SENT).sum()), arrived + int((delay >= 0).sum())
     return sent, arrived
 
 

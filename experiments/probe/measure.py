@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from midcall.experiments.probe.acts import Acts, Number, share_interval
 from midcall.experiments.probe.allow_list import allow_list
-from midcall.experiments.probe.beliefs import COUNTS, Hypothesis
+from midcall.experiments.probe.beliefs import COUNTS, Beliefs, Hypothesis
 from midcall.experiments.probe.found import LIMITS, RARELY, Found, rough_act
 from midcall.experiments.probe.lasting import chance_of, inspected, lasting, with_seen_end
 from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, MARK, PARTIAL, SHARES, Effect
@@ -21,6 +21,7 @@ from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.priorities import POINTS, classes
 from midcall.experiments.probe.refine import Refiner
 from midcall.experiments.probe.tails import Tail
+from midcall.experiments.probe.variants import without_windows
 from midcall.testbed.probing.probe import flow_numbers
 from midcall.testbed.probing.strikes import strikes
 
@@ -120,6 +121,21 @@ class Measure:
         found.best = refiner.best  # with the ports that this has shown
         found.intervals |= refiner.intervals
         found.take_allow_list(seen)
+        if seen.matches:
+            self.take_simplest_behind()
+
+    def take_simplest_behind(self) -> None:
+        """Give a rule that lets packets pass the match that explains best what else was played: a
+        window or scope may have been there for those alone."""
+        found = self.found
+        beliefs = Beliefs(found.beliefs.base, found.beliefs.effects)
+        for seen in found.beliefs.seen:
+            spared = np.asarray(found.spares(seen.through).any(axis=0))
+            beliefs.observe(seen._replace(outcome=seen.outcome.without(spared)))
+        beliefs.add(one for one in without_windows(found.best) if not found.refutes(one))
+        if beliefs.rules and beliefs.best != found.best:
+            found.best = beliefs.best
+            found.equal = []
 
     def weigh_again(self, acts: Acts, lasts_s: float) -> dict[str, Number]:
         """Measure an act again without the packets that came after the condemnation's end; returns

@@ -48,7 +48,9 @@ from midcall.experiments.probe.line_oracle import (
 )
 from midcall.experiments.probe.prober import (
     HANDSHAKE,
+    LOST,
     MS,
+    NOT_SENT,
     PATIENCE,
     STREAM_PATIENCE,
     Outcome,
@@ -447,8 +449,8 @@ class Plays:
         for found in self.result.found:
             predicted = strikes(self.through(outcome.unit, tight), [found.as_drop])
             if found.rule.on_s:  # the box's clock, by which it comes and goes, is not the model's
-                gone = predicted.struck[0] & (outcome.delay == -1)
-                outcome = outcome._replace(delay=np.where(gone, -2, outcome.delay))
+                gone = predicted.struck[0] & outcome.lost
+                outcome = outcome.without(gone)
             elif predicted.struck.any() or predicted.opened.any():
                 expected = self.expected(found, outcome.unit, tight)
                 limited = found.rule.act in LIMITS
@@ -469,7 +471,7 @@ class Plays:
                 kept = found.best.scope == "server" and self.is_kept(outcome.unit, tight)
                 if kept and not lossless:
                     # other copies and earlier plays have condemned the same hosts
-                    delay = np.where(touched & allowed & (delay == -1), -2, delay)
+                    delay = np.where(touched & allowed & (delay == LOST), NOT_SENT, delay)
                 outcome = rest._replace(delay=delay)
         return outcome
 

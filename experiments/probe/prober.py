@@ -57,6 +57,10 @@ SHARE, STREAM_SHARE = 0.7, 0.45
 ACKNOWLEDGEMENT = 52
 
 
+#: Instead of a delay: of a packet that did not arrive, and of one not sent or that says nothing.
+LOST, NOT_SENT = -1, -2
+
+
 class ProbesSpent(Exception):
     """The budget of probes, or of what a pair of sockets may send, is spent."""
 
@@ -64,16 +68,16 @@ class ProbesSpent(Exception):
 class OutcomeFields(NamedTuple):
     """The fields of an Outcome.
 
-    delay: int64[copies, packets] in ns, -1 for packets that did not arrive, -2 for packets that
-    could not be sent; size: int64[packets], IP octets; up: bool[packets]; events, strange: of each
-    copy, with the ends of the unit; jitter: ns by which the line's own delay varies; twice,
-    overtaken: which datagrams came twice, and which came after a later one of their flow and
-    direction (bool[copies, packets]; None for neither); points: code point of datagrams that came
-    with another one than the line gives them, -1 for others (int64[copies, packets]; None for
-    none); planned: when each packet was to be sent, in ns since the begin of its copy
-    (int64[copies, packets]; None where that is not known): the access network's rate keeps packets
-    apart, and other copies come between; held_up: in which share of copies the line itself holds up
-    each packet (float64[packets]; None where that was not simulated).
+    delay: int64[copies, packets] in ns, LOST or NOT_SENT; size: int64[packets], IP octets; up:
+    bool[packets]; events, strange: of each copy, with the ends of the unit; jitter: ns by which
+    the line's own delay varies; twice, overtaken: which datagrams came twice, and which came after
+    a later one of their flow and direction (bool[copies, packets]; None for neither); points: code
+    point of datagrams that came with another one than the line gives them, -1 for others
+    (int64[copies, packets]; None for none); planned: when each packet was to be sent, in ns since
+    the begin of its copy (int64[copies, packets]; None where that is not known): the access
+    network's rate keeps packets apart, and other copies come between; held_up: in which share of
+    copies the line itself holds up each packet (float64[packets]; None where that was not
+    simulated).
     """
 
     unit: Probe
@@ -121,6 +125,11 @@ class Outcome(OutcomeFields):
             held_up=None if self.held_up is None else self.held_up[at],
         )  # fmt: skip
 
+    def without(self, packets: NDArray[np.bool_]) -> Outcome:
+        """Return what became of the other packets: of some, bool[packets] or bool[copies, packets],
+        nothing is known."""
+        return self._replace(delay=np.where(packets, NOT_SENT, self.delay))
+
     @property
     def as_sent(self) -> Probe:
         """Return the unit with the times at which most copies send its packets."""
@@ -134,7 +143,7 @@ class Outcome(OutcomeFields):
     @functools.cached_property
     def lost(self) -> NDArray[np.bool_]:
         """Return which packets did not arrive, bool[copies, packets]."""
-        return np.asarray(self.delay == -1)
+        return np.asarray(self.delay == LOST)
 
     @functools.cached_property
     def streams(self) -> NDArray[np.bool_]:
@@ -188,7 +197,7 @@ class Outcome(OutcomeFields):
     @functools.cached_property
     def sent(self) -> NDArray[np.bool_]:
         """Return which packets were sent."""
-        return np.asarray(self.delay != -2)
+        return np.asarray(self.delay != NOT_SENT)
 
 
 def once(compute: Callable[Concatenate[Outcome, P], T]) -> Callable[Concatenate[Outcome, P], T]:
@@ -469,7 +478,7 @@ class Prober:
     def _empty(self, unit: Probe, copies: int) -> Outcome:
         return Outcome(
             unit,
-            np.full((copies, len(unit)), -2, np.int64),
+            np.full((copies, len(unit)), NOT_SENT, np.int64),
             np.array([ip_size(one) for one in unit], np.int64),
             np.array([one.up for one in unit], bool),
             [[] for _ in range(copies)],

@@ -7,17 +7,21 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from midcall.experiments.probe import run
 from midcall.experiments.probe.allow_list import DNS, destinations_of, ends_of_kinds, other_kinds
-from midcall.experiments.probe.beliefs import Beliefs, hypothesis
+from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
 from midcall.experiments.probe.found import AllowList, Found
 from midcall.experiments.probe.line_oracle import DROP, Effect
+from midcall.experiments.probe.measure import Measure
+from midcall.experiments.probe.prober import STREAM_PATIENCE
 from midcall.experiments.proofs.prober.score import as_well
 from midcall.testbed.policy.operator import Policy
 from midcall.testbed.probing.probe import Probe, Sent, in_order
-from tests.experiments.prober_call import FAR, FLOW, LINE, NOISE, STREAM, call, rule_of
+from midcall.testbed.probing.strikes import passing
+from tests.experiments.prober_call import FAR, FLOW, LINE, NOISE, STREAM, call, outcome_of, rule_of
 
 MS = 1_000_000
 ALLOWED, OTHER = bytes([203, 0, 113, 7]), bytes([192, 0, 2, 9])
@@ -167,3 +171,37 @@ def test_what_a_further_rule_lets_pass_is_a_rule_of_the_answer() -> None:
     further = [(one["act"], one["trigger"]["match"]) for one in as_well(answer)]
     assert ("pass", {"addresses": ["203.0.112.0/22"]}) in further
     assert "delay" in {act for act, _ in further}
+
+
+def test_a_rule_behind_what_passes_needs_no_window_that_leaves_that_out() -> None:
+    web = tuple(one._replace(ends=one.ends._replace(far_port=443), payload=one.payload + bytes(99))
+                for one in media(9, ALLOWED))  # fmt: skip
+    unit = in_order([*web, *media(2, OTHER, FAR)])
+    lost = np.array([one.ends.far_port != 443 for one in unit])
+    sought = Effect(DROP)
+    beliefs = Beliefs(LINE, [sought])
+    beliefs.observe(Seen(passing(unit, "4g", STREAM_PATIENCE), outcome_of(unit, lost, 8), True))
+    best = hypothesis({"protocol": "udp", "size": "28-220"})
+    found = Found(best, 0.9, sought, beliefs, unit[:1], None, best,  # type: ignore[arg-type]
+                  equal=[best._replace(scope="pair")])  # fmt: skip
+    measure = Measure(None, found, 0.0, False)  # type: ignore[arg-type]
+    measure.take_simplest_behind()
+    assert found.best == best  # nothing is known to pass
+    found.take_allow_list(AllowList(({"ports": [443]},)))
+    measure.take_simplest_behind()
+    assert (found.best, found.equal) == (hypothesis({"protocol": "udp"}), [])
+
+
+def test_ports_that_pass_are_named_once() -> None:
+    rules = (rule_of({"protocol": "udp", "ports": [53, 123, 443]}, "pass"),
+             rule_of({"protocol": "udp"}, "drop", scope="packet"))  # fmt: skip
+    web = tuple(one._replace(ends=one.ends._replace(near_port=40_008, far_port=443))
+                for one in media(20, ALLOWED))  # fmt: skip
+    unit = in_order([*call(), *web, *media(2, OTHER, FAR)])
+    answer = run.against(Policy(rules), unit, "4g", 3, NOISE).answer
+    assert answer["trigger"]["match"] == {"protocol": "udp"}
+    passed = [one["trigger"]["match"] for one in as_well(answer) if one["act"] == "pass"]
+    ports = [port for match in passed for port in match.get("ports", [])]
+    assert {123, 443} <= set(ports) <= {53, 123, 443}
+    assert len(ports) == len(set(ports))
+    assert ({"payload": ["dns"]} in passed) == (53 not in ports)
