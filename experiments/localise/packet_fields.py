@@ -13,6 +13,7 @@ import numpy as np
 from midcall.captures.packets.numbers import DNS_PORT
 from midcall.classifier.engine import Engine
 from midcall.classifier.explain.dissect import Piece, attributes, walk
+from midcall.classifier.state.flow_table import QUIC
 from midcall.classifier.state.packet_fields import (
     NAME_DNS_QUESTION,
     NAME_HTTP_HOST,
@@ -90,7 +91,8 @@ def _read(packet: Sent) -> Reading:
     at, end = int(signs[SIGN_PAYLOAD_AT]), int(signs[SIGN_PAYLOAD_END])
     kind = int(stun_at(b, at, end))
     dns = DNS_PORT in (packet.ends.near_port, packet.ends.far_port)
-    kind_number = int(payload_kind(b, at, end, packet.ends.proto, dns, False))
+    quic = bool(int(engine.tables.flows[0]["state"]) & QUIC)  # the flow's, the only one
+    kind_number = int(payload_kind(b, at, end, packet.ends.proto, dns, quic))
     where = PLACES.get(int(signs[SIGN_NAME_KIND]), "")
     length = int(signs[SIGN_TEXT_LENGTH]) if where else 0
     text = bytes(signs[SIGN_TEXT : SIGN_TEXT + length].astype(np.uint8)).decode("latin-1")

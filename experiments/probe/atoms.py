@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from midcall.captures.packets.numbers import TCP, UDP
+from midcall.classifier.state.flow_table import QUIC
 from midcall.classifier.state.verdicts import APPS, ROLES, VERDICTS
 from midcall.experiments.localise.packet_fields import read, with_before
 from midcall.experiments.localise.payload_conditions import METHOD_WORDS, HostName, PayloadCondition
@@ -25,13 +26,16 @@ Match = dict[str, Any]
 EARLY = 8
 #: Packets of a flow behind the last one that shows the effect from which a window ends there.
 AFTER_END = 4
+#: Kinds of payload that the box recognises also in a flow of QUIC.
+BEFORE_QUIC = ("stun", "dns", "sip")
 #: Packets that say what a flow is for, around which hypotheses are made besides the nearest ones.
 OPENERS = 4
 
 
 class Place(NamedTuple):
-    """Where a packet stands in its flow, as the box counts: packets, IP octets, seconds, and what
-    the classifier says of the flow then."""
+    """Where a packet stands in its flow, as the box counts: packets, IP octets, seconds, what the
+    classifier says of the flow then, and whether the flow is QUIC, whose packets are recognised by
+    that."""
 
     packets: int
     octets: int
@@ -39,6 +43,7 @@ class Place(NamedTuple):
     app: str
     role: str
     verdict: str
+    quic: bool = False
 
 
 def places(through: Passing, way: str | None = None) -> dict[int, Place]:
@@ -57,6 +62,7 @@ def places(through: Passing, way: str | None = None) -> dict[int, Place]:
             APPS[int(state["app"])],
             ROLES[int(state["role"])],
             VERDICTS[int(state["verdict"])],
+            bool(int(state["state"]) & QUIC),
         )
     return result
 
@@ -78,7 +84,8 @@ def atoms(unit: Probe, at: int, place: Place) -> list[Match]:
         result.append({"stun": True})
         result.append({"stun_method": [METHOD_WORDS.get(reading.method, reading.method)]})
         result += [{"stun_attribute": [kind]} for kind in sorted(reading.attributes)]
-    result.append({"payload": [reading.kind]})
+    known = reading.kind in BEFORE_QUIC or not place.quic
+    result.append({"payload": [reading.kind if known else "quic"]})
     if code_points_of(unit):
         result.append({"dscp": [word_of(one.dscp)]})
     if reading.where:

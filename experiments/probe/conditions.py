@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import xlogy  # type: ignore[import-untyped]
 
+from midcall.captures.packets.numbers import TCP
 from midcall.experiments.localise.packet_fields import read, with_before
 from midcall.experiments.probe.atoms import (
     Match,
@@ -22,6 +22,7 @@ from midcall.experiments.probe.atoms import (
 )
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, combined, hypothesis
+from midcall.experiments.probe.change_points import window
 from midcall.experiments.probe.effects import SHOWN, findings, groups_of
 from midcall.experiments.probe.evidence import least_share
 from midcall.experiments.probe.fit import affected_of, events_of, gains
@@ -42,9 +43,9 @@ FIRST_STRUCK = 4
 #: Log-likelihood ratio by which an end of condemnations must explain a unit better than none, and
 #: the least time after which one ends, in s: packets less far apart show none.
 SURE_END, LEAST_END = 8.0, 0.1
-#: Share of packets before an effect begins that show it, at most, and log-likelihood ratio by which
-#: a begin must explain more than none.
-FEW_BEFORE, SURE_BEGIN = 0.05, 12.0
+#: Log-likelihood ratio by which the begin or end of a share must explain more than none, and the
+#: least share that is supposed.
+SURE_BEGIN, LEAST_AMOUNT = 12.0, 0.1
 #: Packets of one size that show whether it is struck, at least.
 FEW_OF_SIZE = 8
 
@@ -61,39 +62,33 @@ def how_surely(outcome: Outcome, base: Baseline, sought: Effect) -> np.ndarray[A
     share = (affected & usable).sum(axis=0) / np.maximum(count, 1)
     least = np.maximum(0.6 * min(sought.chance, 1.0), 3 * other)
     if sought.kind in SHARES:
-        least = np.full(len(share), min(0.2, 0.4 * max(sought.amount, 0.1)))
+        least = np.full(len(share), min(0.2, 0.4 * max(sought.amount, LEAST_AMOUNT)))
         count = np.where(in_sure_groups(outcome, base, sought), count, 0)
         shows = (count > 0) & (share > least)
-        return np.where(shows & behind_begin(outcome, shows), 1.0, 0.0)
+        return np.where(shows & in_windows(outcome, base, sought), 1.0, 0.0)
     return np.where((count > 0) & (share > least), 1.0, 0.0)
 
 
-def behind_begin(
-    outcome: Outcome, shows: np.ndarray[Any, Any]
+def in_windows(
+    outcome: Outcome, base: Baseline, sought: Effect
 ) -> np.ndarray[Any, Any]:  # fmt: skip
-    """Return which packets come behind the one from which on their flow and direction shows an
-    effect, bool[packets]: all, unless two shares, of nearly none before it and of more behind it,
-    are far likelier than one. The line itself may lose few copies of a packet before it.
-
-    shows: bool[packets].
-    """
+    """Return which packets are in the window in which their flow and direction shows an effect of
+    which they show a share, bool[packets]: the line itself may lose few copies of others. Of a
+    stream it has no end."""
+    affected, usable, other = affected_of(outcome, base, sought)
     result = np.ones(len(outcome.unit), bool)
-    for _, _, own in groups_of(outcome):
-        known = np.arange(1, len(own))
-        before = np.cumsum(shows[own])[:-1]
-        whole, count = int(shows[own].sum()), len(own)
-        if not len(known):
-            continue
-        gain = split_gain(before, known) + split_gain(whole - before, count - known)
-        gain = np.where(before <= FEW_BEFORE * known, gain - split_gain(whole, count), 0.0)
-        if gain.max() > SURE_BEGIN:
-            result[own[: int(gain.argmax()) + 1]] = False
+    for ends, _, own in groups_of(outcome):
+        rows, columns = np.nonzero(usable[:, own])
+        seen = window(
+            columns.astype(np.float64), affected[:, own][rows, columns], other[own][columns],
+            max(sought.amount, LEAST_AMOUNT), SURE_BEGIN,
+        )  # fmt: skip
+        if seen is not None:
+            begin, end = seen
+            result[own[: int(begin.value)]] = False
+            if end is not None and ends.proto != TCP:
+                result[own[int(end.value) + 1 :]] = False
     return result
-
-
-def split_gain(some: Any, count: Any) -> Any:
-    """Return ln of the likelihood of so many of a count at their own share."""
-    return xlogy(some, some / count) + xlogy(count - some, 1 - some / count)
 
 
 def in_sure_groups(outcome: Outcome, base: Baseline, sought: Effect) -> np.ndarray[Any, Any]:

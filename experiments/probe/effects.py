@@ -50,6 +50,9 @@ RARELY, LEAST_REORDERED = 0.001, 25 * MS
 #: Share of copies in which a packet is overtaken that a rule delays always, and of such packets
 #: among those that are overtaken, at least.
 ALWAYS = 0.7
+#: Packets of a flow and direction from which its last parts are looked at, too, as the order may
+#: change late in the flow; in how many parts it is cut.
+LONG, LATE_PARTS = 64, 4
 #: Delay that counts, in ns, at least; deviations of the line that count where it is known how long
 #: packets wait for each other; trials in which that is found.
 LEAST_LATE, DOUBT, TRIALS = 6 * MS, 0.3, 200
@@ -149,15 +152,20 @@ def findings(outcome: Outcome, base: Baseline) -> list[Finding]:
             later(outcome, base, places, groups, waits),
             come_twice(outcome, places, groups),
             come_marked(outcome, places, groups),
-            out_of_order(outcome, base, places, groups),
+            *(
+                out_of_order(outcome, base, places[len(places) * part // LATE_PARTS :], groups)
+                for part in range(LATE_PARTS if len(places) >= LONG else 1)
+            ),
             sometimes_late(outcome, base, places, groups),
         ]
         chosen = [one for one in found if one is not None and one.score > SUSPICIOUS]
         losses = [one for one in chosen if one.kind in (DROP, PARTIAL)]
         late = [one for one in chosen if one.kind == DELAY]
-        chosen = [one for one in chosen if one.kind in (DOUBLE, REORDER, MARK)]
-        if any(one.kind == REORDER for one in chosen):
+        reordered = [one for one in chosen if one.kind == REORDER]
+        chosen = [one for one in chosen if one.kind in (DOUBLE, MARK)]
+        if reordered:
             late = []  # a delay of some packets alone
+            chosen.append(max(reordered, key=lambda one: one.score))
         chosen += [max(late, key=lambda one: one.score)] if late else []
         if losses:  # of the ways to explain losses, the one that fits best
             best = max(losses, key=lambda one: one.score)
@@ -461,7 +469,7 @@ def out_of_order(
         return None
     score = log_binomial(gone, count) - (
         gone * math.log(base.reordered) + (count - gone) * math.log(1 - base.reordered)
-    ) - loss_penalty(groups)  # fmt: skip
+    ) - loss_penalty(groups) - math.log(LATE_PARTS)  # fmt: skip
     first = int(places[np.flatnonzero(late.any(axis=0))[0]])
     return Finding(REORDER, NOWHERE, True, score, share, first, late=amount)
 

@@ -114,6 +114,18 @@ class Found:
         self.best, self.began = changed(self.best), changed(self.began)
         self.equal = [changed(one) for one in self.equal if mechanism(one) == before]
 
+    def take_exact(self, best: Hypothesis) -> None:
+        """Take the hypothesis with exact numbers, also in what no unit distinguishes from it."""
+        before, keys = self.best.keys, best.keys
+        exact = {key for key in before.keys() & keys if before[key] != keys[key]}
+
+        def changed(one: Hypothesis) -> Hypothesis:
+            match = {key: keys[key] if key in exact else value for key, value in one.keys.items()}
+            return one._replace(match=json.dumps(match, sort_keys=True))
+
+        self.best = best
+        self.equal = [one for one in dict.fromkeys(map(changed, self.equal)) if one != best]
+
     def take_allow_list(self, seen: AllowList) -> None:
         """Take what the rule lets pass, and what that shows of its scope."""
         self.allow_list = seen

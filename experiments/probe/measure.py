@@ -109,7 +109,7 @@ class Measure:
     def refined(self, tail: Tail) -> bool:
         """Find the exact numbers of the trigger; returns whether its own probes refute it."""
         refiner = Refiner(tail, self.found.best, self.found.core)
-        self.found.best = refiner.run()
+        self.found.take_exact(refiner.run())
         self.found.intervals |= refiner.intervals
         return refiner.refuted
 

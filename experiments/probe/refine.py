@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,7 +25,9 @@ from midcall.experiments.localise.payload_hypotheses import roundest
 from midcall.experiments.probe.asking import Question, ask_all, edge, edges
 from midcall.experiments.probe.atoms import places
 from midcall.experiments.probe.beliefs import COUNTS, Hypothesis
+from midcall.experiments.probe.change_points import Edge, window
 from midcall.experiments.probe.code_points import word_of
+from midcall.experiments.probe.fit import affected_of
 from midcall.experiments.probe.found import NEARLY_ALL
 from midcall.experiments.probe.line_oracle import (
     DELAY,
@@ -37,6 +40,7 @@ from midcall.experiments.probe.line_oracle import (
 )
 from midcall.experiments.probe.prober import MS
 from midcall.experiments.probe.tails import FORMS, PAUSE, Tail
+from midcall.experiments.probe.units import again
 from midcall.testbed.policy.language import METHODS
 from midcall.testbed.policy.syntax import CODE_POINTS, span
 from midcall.testbed.probing.probe import Probe, Sent, in_order, ip_size
@@ -50,6 +54,13 @@ ROUND, NEARER = (1024, 10_000, 16_384, 32_768, 49_152, 50_000, 60_000), 4
 FEW = 1
 #: Largest windows that are searched: packets, IP octets, seconds.
 MOST_PACKETS, MOST_OCTETS, MOST_SECONDS = 400, 60_000, 12.0
+
+#: Of a share of datagrams: how many struck ones show where a window begins, to which part of its
+#: count; the part of that count which other packets make up; the least share that is looked for.
+COPIES_OF_SHARE, COUNT_CLOSE, SKIPPED, LEAST_OF_SHARE = 2.0, 0.02, 0.7, 0.03
+#: How far apart these datagrams are at least, in ns, how many are sent at most, how many struck
+#: ones more than to BEYOND the count, and which part of the access network's rate they take.
+SPREAD_APART, MOST_SPREAD, SPREAD_MORE, CARRIED = 4 * MS, 900, 12.0, 0.7
 
 #: How much more of a count is sent than before the trigger, and how old a flow becomes, in s, where
 #: it is asked which count decides.
@@ -436,6 +447,11 @@ class Refiner:
     ) -> str | None:  # fmt: skip
         """Return a window of a count: its lower and upper end."""
 
+        if self.sought.kind in SHARES and not self.sought.limit and (
+            self.core[-1].ends.proto != TCP
+        ):  # fmt: skip
+            return self.change(key, *span(keys[key]))
+
         def asks(values: Sequence[float]) -> list[bool]:
             return self.ask([make(value) for value in values], f"which {key}", self.last_shows)
 
@@ -472,6 +488,76 @@ class Refiner:
         if key == "seconds":
             return f"{rounded((first + limit) / 2):g}-{last}"
         return (f"{first:.0f}-" if key == "packets" else f"{(first + limit + 1) / 2:.0f}-") + last
+
+    def change(self, key: str, low: float, high: float) -> str | None:
+        """Return the window of a count in which a share of datagrams shows the effect, "" for all
+        counts: of one flow with many datagrams, as few of them say little."""
+        last = low if math.isinf(high) else high
+        first, seen = self.seen_window(key, SKIPPED * low, last)
+        if seen is not None and seen[0].value == first and low > 1:
+            first, seen = self.seen_window(key, 0.0, last)
+        if seen is None:
+            self.refuted = True
+            return None
+        begin, end = seen
+        if begin.value == first:
+            if end is None:
+                return ""
+            self.intervals[key] = (end.low, end.high)
+            return until(key, end.value, end.high)
+        self.intervals[key] = (begin.low, begin.high)
+        if key == "packets":
+            return f"{begin.value:.0f}-" + (f"{end.value:.0f}" if end else "")
+        middle = (begin.low + begin.high) / 2
+        beyond = (end.low + end.high) / 2 if end else 0.0
+        if key == "seconds":
+            return f"{rounded(middle):g}-" + (f"{rounded(beyond):g}" if end else "")
+        return f"{middle + 0.5:.0f}-" + (f"{beyond:.0f}" if end else "")
+
+    def seen_window(
+        self, key: str, skipped: float, last: float
+    ) -> tuple[float, tuple[Edge, Edge | None] | None]:
+        """Return the first count that could show an effect, and where one begins and ends of which
+        a share of datagrams shows it; see `spread_over`."""
+        share = max(self.sought.amount, LEAST_OF_SHARE)
+        unit, others = self.spread_over(key, skipped, last)
+        copies = math.ceil(COPIES_OF_SHARE / (share * max(COUNT_CLOSE * skipped, 1.0)))
+        outcome = self.prober.ask(f"which {key}", [unit], min(max(copies, 4), 24))[0]
+        affected, usable, other = affected_of(outcome, self.base, self.sought)
+        at_box = places(self.tail.through(outcome.as_sent, True))
+        counts = np.array([
+            {"packets": at_box[at].packets, "bytes": at_box[at].octets,
+             "seconds": at_box[at].age}[key] if at in at_box else np.nan
+            for at in range(len(unit))
+        ])  # fmt: skip
+        own = np.isfinite(counts) & (np.arange(len(unit)) >= others)
+        rows, columns = np.nonzero(usable & own)
+        seen = window(counts[columns], affected[rows, columns], other[columns], share)
+        if seen is not None:
+            self.prober.taught(f"from {seen[0].low:g} to {seen[0].high:g} on")
+        return float(counts[own].min()), seen
+
+    def spread_over(self, key: str, skipped: float, last_count: float) -> tuple[Probe, int]:
+        """Return a flow in which the trigger comes again and again over a window, from the count
+        that is skipped to beyond the last one, and how many packets make up the first part."""
+        last = self.core[-1]
+        beyond = BEYOND * last_count - skipped
+        size, carried = ip_size(last), self.prober.rate[last.up] * CARRIED
+        apart = max(SPREAD_APART, int(size * 8e6 / carried))
+        fill: list[Sent] = []
+        if key == "seconds":
+            apart = max(apart, int(beyond * 1e9 / MOST_SPREAD))
+            count, begin = beyond * 1e9 / apart, int(skipped * 1e9)
+        else:
+            octets = int(skipped) if key == "bytes" else 0
+            fill = list(fillers(last, -(-octets // 1300) if octets else int(skipped), octets))
+            count, begin = beyond / (size if key == "bytes" else 1), len(fill) * 3 * MS
+        fill = fill or list(fillers(last, 1, 0))
+        begin += PAUSE
+        many = int(min(count + SPREAD_MORE / max(self.sought.amount, LEAST_OF_SHARE), MOST_SPREAD))
+        shown = [again(last, number, self.sought.kind)._replace(time=begin + number * apart)
+                 for number in range(many)]  # fmt: skip
+        return in_order([*fill, *shown]), len(fill)
 
     def upper(
         self, key: str, asks: Callable[[Sequence[float]], list[bool]],

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.probe.acts import Acts, Measured
+from midcall.experiments.probe.atoms import atoms, places
 from midcall.experiments.probe.beliefs import Beliefs, hypothesis
 from midcall.experiments.probe.choice import Choice
 from midcall.experiments.probe.conditions import how_surely
@@ -30,7 +32,7 @@ from midcall.experiments.probe.units import Size, repeated_unit
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.operator import EMPTY
 from midcall.testbed.probing.probe import Probe, Sent, ip_size, probe_of
-from midcall.testbed.probing.strikes import passing
+from midcall.testbed.probing.strikes import passing, strikes
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
 from tests.experiments.prober_call import FLOW, LINE, STREAM, call, line_of, outcome_of, rule_of
 
@@ -238,3 +240,26 @@ def test_a_stream_that_rested_is_no_longer_late_under_a_limit() -> None:
     fits = [fits_of_limit(limited, limited, one, line, sought)[0] for one in (late, on_time)]
     assert fits[0] > 20
     assert fits[1] < -20
+
+
+def test_the_kind_of_a_payload_is_the_one_by_which_the_box_strikes_it() -> None:
+    """A box recognises packets of a flow of QUIC by the flow, also of versions without a name."""
+    google = [bytes.fromhex("c35130343650") + bytes(range(60)) * 20,
+              bytes.fromhex("40c38046e77aa306ea") + bytes(range(1, 30))]  # fmt: skip
+    unit = (
+        *call(),
+        *(
+            Sent((3_000 + at * 20) * MS, True, FLOW._replace(near_port=40_011, far_port=443), body)
+            for at, body in enumerate([*google, bytes.fromhex("80c90001") + bytes(4)])
+        ),
+    )
+    through = passing(unit, "4g", STREAM_PATIENCE)
+    where = places(through)
+    kinds = set()
+    for at in sorted(where):
+        [kind] = [one["payload"] for one in atoms(unit, at, where[at]) if "payload" in one]
+        kinds |= set(kind)
+        rule = rule_of({"payload": kind}, "drop", scope="packet")
+        assert strikes(through, [rule]).struck[0, at] or not unit[at].payload
+    assert {"quic", "rtp", "dns", "stun", "tls-hello"} <= kinds
+    assert read(unit[-3]).kind == "quic"

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The prober: where an effect on a share of packets begins and ends in a flow."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from midcall.experiments.probe import run
+from midcall.experiments.probe.beliefs import Beliefs, hypothesis
+from midcall.experiments.probe.change_points import window
+from midcall.experiments.probe.conditions import in_windows
+from midcall.experiments.probe.effects import findings
+from midcall.experiments.probe.found import Found
+from midcall.experiments.probe.line_oracle import DOUBLE, PARTIAL, REORDER, Effect
+from midcall.experiments.probe.prober import STREAM_PATIENCE
+from midcall.experiments.probe.refine import Refiner
+from midcall.experiments.probe.tails import Tail
+from midcall.testbed.policy.operator import Policy
+from midcall.testbed.policy.syntax import span
+from midcall.testbed.probing.probe import Probe, Sent, in_order
+from midcall.testbed.probing.strikes import passing
+from tests.experiments.prober_call import FLOW, LINE, NOISE, line_of, outcome_of, rule_of
+
+MS = 1_000_000
+INFINITE = math.inf
+
+
+def media(count: int) -> Probe:
+    """Return datagrams both ways, 20 ms apart."""
+    return in_order(
+        Sent(at * 20 * MS + 2 * MS * up, up, FLOW,
+             bytes([0x80, 96]) + at.to_bytes(2) + bytes([up]) + bytes(150))
+        for at in range(count) for up in (True, False)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("share", [0.15, 0.3, 0.7])
+@pytest.mark.parametrize(("first", "last"), [(60, INFINITE), (30, 110), (1, 90), (1, INFINITE)])
+def test_the_interval_of_a_begin_and_end_holds_the_truth(
+    share: float, first: int, last: float
+) -> None:
+    counts = np.repeat(np.arange(1.0, 151.0), 6)
+    inside, other = (counts >= first) & (counts <= last), np.full(len(counts), 0.02)
+    right = []
+    for seed in range(40):
+        chance = np.random.default_rng(seed).random(len(counts))
+        affected = chance < np.where(inside, share, 0.02)
+        seen = window(counts, affected, other, 1.2 * share)
+        assert seen is not None
+        begin, end = seen
+        fits = begin.value == 1 if first == 1 else begin.low < first <= begin.high
+        if math.isinf(last):
+            right.append(fits and end is None)
+        else:
+            right.append(fits and end is not None and end.low <= last < end.high)
+    assert np.mean(right) >= 0.85
+
+
+def test_without_an_effect_there_is_no_window() -> None:
+    counts, other = np.repeat(np.arange(100.0), 4), np.full(400, 0.02)
+    for seed in range(40):
+        affected = np.random.default_rng(seed).random(400) < 0.02
+        assert window(counts, affected, other, 0.3) is None
+    assert window(counts[:0], np.zeros(0, bool), other[:0], 0.3) is None
+
+
+def test_a_share_of_losses_is_looked_for_in_the_window_that_shows_it() -> None:
+    unit = media(100)
+    lost = np.zeros((8, len(unit)), bool)
+    lost[:, 80:140] = np.random.default_rng(3).random((8, 60)) < 0.4
+    lost[2, 4] = lost[5, 190] = True  # the line's own
+    outcome = outcome_of(unit, lost, 8)
+    inside = in_windows(outcome, LINE, Effect(PARTIAL, 0.4))
+    assert np.flatnonzero(inside)[0] in range(78, 86)
+    assert np.flatnonzero(inside)[-1] in range(134, 142)
+
+
+def test_a_change_of_order_late_in_a_flow_is_an_effect() -> None:
+    unit = media(300)
+    outcome = outcome_of(unit, np.zeros(len(unit), bool), 8)
+    late = np.zeros(outcome.delay.shape, bool)
+    late[:, 510:] = np.random.default_rng(2).random((8, 90)) < 0.12
+    outcome = outcome._replace(delay=outcome.delay + 70 * MS * late, overtaken=late)
+    seen = findings(outcome, LINE)
+    assert {one.kind for one in seen} == {REORDER}
+    assert all(one.first >= 400 for one in seen)
+    line = np.random.default_rng(5).random(late.shape) < 0.003
+    assert not findings(
+        outcome_of(unit, np.zeros(len(unit), bool), 8)._replace(overtaken=line), LINE
+    )
+
+
+@pytest.mark.parametrize(("match", "act", "amount", "more"), [
+    ({"packets": "121-"}, "reorder", 0.15, {"share": 0.15, "delay_ms": 70.0}),
+    ({"packets": "41-90"}, "loss", 0.3, {"loss": 0.3}),
+    ({"bytes": "9000-"}, "loss", 0.4, {"loss": 0.4}),
+    ({"seconds": "1.3-"}, "duplicate", 0.3, {"share": 0.3}),
+    ({"packets": "-50"}, "loss", 0.35, {"loss": 0.35}),
+])  # fmt: skip
+def test_windows_of_shares_are_measured_in_one_flow(
+    match: dict[str, Any], act: str, amount: float, more: dict[str, float]
+) -> None:
+    kinds = {"reorder": REORDER, "loss": PARTIAL, "duplicate": DOUBLE}
+    [key] = match
+    low, high = span(match[key])
+    about = f"{low * 1.05 or 1:.10g}-" + (f"{high * 0.9:.10g}" if high < INFINITE else "")
+    if key == "packets":
+        about = f"{max(round(low * 1.05), 1)}-" + (f"{high * 0.9:.0f}" if high < INFINITE else "")
+    prober, base = line_of(rule_of({"payload": ["rtp"], **match}, act, scope="packet", **more))
+    sought = Effect(kinds[act], amount, late=70 * MS if act == "reorder" else 0)
+    best = hypothesis({"payload": ["rtp"], key: about}, "packet")
+    core = media(1)[1:]
+    assert core[0].up
+    tail = Tail(prober, base, sought, best,
+                lambda some, tight: passing(some, "4g", STREAM_PATIENCE), core)  # fmt: skip
+    refiner = Refiner(tail, best, core)
+    before = prober.probes
+    found = refiner.window(key, best.keys, lambda value: core, 400.0)
+    assert prober.probes - before <= 2
+    assert found
+    seen_low, seen_high = span(found)
+    assert seen_low == pytest.approx(max(low, 1 if key != "seconds" else 0), rel=0.06, abs=3)
+    assert seen_high == pytest.approx(high, rel=0.06)
+    assert not refiner.refuted
+
+
+def test_exact_numbers_are_those_of_equal_hypotheses_too() -> None:
+    best = hypothesis({"protocol": "udp", "packets": "30-"})
+    equal = [best._replace(scope="pair"), hypothesis({"packets": "30-", "size": "9-"}),
+             hypothesis({"protocol": "udp"})]  # fmt: skip
+    sought = Effect(PARTIAL, 0.4)
+    found = Found(best, 0.9, sought, Beliefs(LINE, [sought]), media(1), None, best, equal=equal)  # type: ignore[arg-type]
+    exact = hypothesis({"protocol": "udp", "packets": "33-"})
+    found.take_exact(exact)
+    assert found.best == exact
+    sized = hypothesis({"packets": "33-", "size": "9-"})
+    assert found.equal == [exact._replace(scope="pair"), sized, hypothesis({"protocol": "udp"})]
+
+
+def test_a_rule_on_a_window_of_a_share_is_named() -> None:
+    rule = rule_of({"payload": ["rtp"], "packets": "41-90"}, "loss", scope="packet", loss=0.3)
+    answer = run.against(Policy((rule,)), media(100), "4g", 3, NOISE).answer
+    assert (answer["act"]["name"], answer["scope"], answer["direction"]) == (
+        "loss",
+        "packet",
+        "both",
+    )
+    low, high = span(answer["trigger"]["match"]["packets"])
+    assert (low, high) == (pytest.approx(41, abs=4), pytest.approx(90, abs=6))
