@@ -250,14 +250,16 @@ def test_an_icmp_error_on_datagrams_is_reported_as_equal_to_a_drop() -> None:
 
 def test_a_stream_is_cut_where_all_copies_lose_everything_behind_about_the_same_packet() -> None:
     ends = Ends(TCP, bytes([198, 18, 0, 9]), 40_001, bytes([198, 19, 0, 9]), 443)
-    unit = tuple(Sent(number, True, ends, bytes(100)) for number in range(20))
-    struck = np.arange(20) >= 4
 
-    def cut(begins: list[int]) -> bool:
-        gone = np.arange(20) >= np.array(begins)[:, None]
+    def cut(begins: list[int], count: int = 20) -> bool:
+        unit = tuple(Sent(number, True, ends, bytes(100)) for number in range(count))
+        struck = np.arange(count) >= 4
+        gone = np.arange(count) >= np.array(begins)[:, None]
         return never_arrives(outcome_of(unit, np.where(gone, -1, 1)), struck, 4)
 
     assert cut([4, 4, 4, 4])
     assert cut([7, 6, 7, 8])  # the rule begins a few packets later than was found
     assert not cut([5, 9, 13, 20])  # each copy lost another packet for good
     assert not cut([18, 18, 18, 18])  # too little is behind it
+    assert cut([4, 9, 13, 11], 80)  # acknowledgements count, too
+    assert not cut([4, 9, 30, 60], 80)
