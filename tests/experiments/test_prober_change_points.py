@@ -39,7 +39,7 @@ def media(count: int) -> Probe:
 
 
 @pytest.mark.parametrize("share", [0.15, 0.3, 0.7])
-@pytest.mark.parametrize(("first", "last"), [(60, INFINITE), (30, 110), (1, 90), (1, INFINITE)])
+@pytest.mark.parametrize(("first", "last"), [(60, INFINITE), (50, 100), (1, 90), (1, INFINITE)])
 def test_the_interval_of_a_begin_and_end_holds_the_truth(
     share: float, first: int, last: float
 ) -> None:
