@@ -50,6 +50,8 @@ MOST_FAST, EXCEEDED, LEAST_GAP, LEAST_FAST = 500, 2.5, MS // 2, 20
 CONTROLS, FEW_CONTROLS = 120, 14
 #: Share of controls that a rule does not strike, below which they do not show the line itself.
 FEW_FREE = 0.1
+#: Deviations of the line's own delay by which a packet is surely late.
+SURELY_LATE = 3.0
 #: Share of a stream's struck packets that arrive in spite of a drop; where a drop begins in copies:
 #: packets from the earliest to the latest, or part of all, at most; packets behind it, at least.
 ARRIVES, NEAR_END, EARLY_END, LEAST_BEHIND = 0.03, 2, 0.15, 6
@@ -463,8 +465,11 @@ class Acts:
 
     def apart(self, unit: Probe) -> int:
         """Return the time between two copies, in ns: one by one where they share a limit, as all
-        subscribers of one far address do."""
-        if self.tail.best.scope == "server" and not self.tail.prober.fresh_far:
+        subscribers of one far address do, and where a window of seconds decides: copies that take
+        turns move each other's packets."""
+        best = self.tail.best
+        shared = best.scope == "server" and not self.tail.prober.fresh_far
+        if shared or "seconds" in best.keys:
             return unit[-1].time + 500 * MS
         return APART
 
@@ -528,8 +533,14 @@ class Acts:
         tail = self.tail
         affected, usable, other = affected_of(outcome, tail.base, sought)
         affected, usable = (affected & usable)[:, struck], usable[:, struck]
+        excess, own = tail.base.excess(outcome)[:, struck], float(other[0])
+        if sought.kind == REORDER and affected.any():
+            # of few packets behind it, all may be late, too: then none overtakes it
+            late = float(np.median(excess[affected])) / 2
+            if late > SURELY_LATE * max(tail.base.spread):
+                usable = np.isfinite(excess)
+                affected, own = usable & (np.nan_to_num(excess) > late), 0.0
         gone, count = int(affected.sum()), int(usable.sum())
-        own = float(other[0])
         if gone <= count * (own + 0.02) + 2:
             self.refuted = True
             return {}, {}
@@ -539,7 +550,6 @@ class Acts:
         if sought.kind == DOUBLE:
             return {"act": "duplicate", "share": round(max(share.value, 0.001), 4)}, {
                 "share": share}  # fmt: skip
-        excess = tail.base.excess(outcome)[:, struck]
         late = excess[affected] / MS
         rest = excess[usable & ~affected & np.isfinite(excess)] / MS
         delay = float(np.median(late) - (np.median(rest) if len(rest) else 0.0))

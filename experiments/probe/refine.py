@@ -38,7 +38,7 @@ from midcall.experiments.probe.line_oracle import (
     SHARES,
     Effect,
 )
-from midcall.experiments.probe.prober import MS
+from midcall.experiments.probe.prober import APART, MS
 from midcall.experiments.probe.tails import FORMS, PAUSE, Tail
 from midcall.experiments.probe.units import again
 from midcall.testbed.policy.language import METHODS
@@ -522,7 +522,8 @@ class Refiner:
         share = max(self.sought.amount, LEAST_OF_SHARE)
         unit, others = self.spread_over(key, skipped, last)
         copies = math.ceil(COPIES_OF_SHARE / (share * max(COUNT_CLOSE * skipped, 1.0)))
-        outcome = self.prober.ask(f"which {key}", [unit], min(max(copies, 4), 24))[0]
+        apart = unit[-1].time + 500 * MS if key == "seconds" else APART  # copies move each other
+        outcome = self.prober.ask(f"which {key}", [unit], min(max(copies, 4), 24), apart=apart)[0]
         affected, usable, other = affected_of(outcome, self.base, self.sought)
         at_box = places(self.tail.through(outcome.as_sent, True))
         counts = np.array([

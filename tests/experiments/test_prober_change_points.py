@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from midcall.experiments.probe import run
+from midcall.experiments.probe.acts import Acts
 from midcall.experiments.probe.beliefs import Beliefs, hypothesis
 from midcall.experiments.probe.change_points import window
 from midcall.experiments.probe.conditions import in_windows
@@ -151,3 +152,21 @@ def test_a_rule_on_a_window_of_a_share_is_named() -> None:
     )
     low, high = span(answer["trigger"]["match"]["packets"])
     assert (low, high) == (pytest.approx(41, abs=4), pytest.approx(90, abs=6))
+
+
+@pytest.mark.parametrize("seed", [4, 5])
+def test_a_share_of_late_packets_is_measured_where_few_packets_could_overtake_them(
+    seed: int,
+) -> None:
+    prober, base = line_of(rule_of({"payload": ["rtp"]}, "reorder", scope="packet", share=0.4,
+                                   delay_ms=60.0), noise=NOISE._replace(jitter_ms=1))  # fmt: skip
+    unit = tuple(Sent(at * 45 * MS, True, FLOW, bytes([0x80, 96]) + at.to_bytes(2) + bytes(150))
+                 for at in range(150))  # fmt: skip
+    sought, best = Effect(REORDER, 0.3, late=60 * MS), hypothesis({"payload": ["rtp"]}, "packet")
+    tail = Tail(prober, base, sought, best,
+                lambda some, tight: passing(some, "4g", STREAM_PATIENCE), unit[:1])  # fmt: skip
+    outcome = prober.ask("late packets", [unit], 4 + seed)[0]
+    act, numbers = Acts(tail, unit[:1], False).sent_otherwise(outcome, np.ones(150, bool), sought)
+    assert act["act"] == "reorder"
+    assert numbers["share"].low <= 0.4 <= numbers["share"].high
+    assert numbers["delay_ms"].low <= 60 <= numbers["delay_ms"].high
