@@ -35,6 +35,7 @@ from midcall.experiments.probe.rates import (
 from midcall.experiments.probe.tails import HEADERS, MOST_LARGE, STREAM_APART, STREAM_COUNT, Tail
 from midcall.experiments.probe.units import marked, point_after, zeros
 from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.syntax import span
 from midcall.testbed.probing.probe import Ends, Probe, Sent, in_order, ip_size
 from midcall.testbed.probing.strikes import strikes
 
@@ -293,17 +294,24 @@ def limit_numbers(found: Limit) -> tuple[dict[str, Any], dict[str, Number]]:
     return found.fields, numbers
 
 
-def near_begin(best: Hypothesis, outcome: Outcome, struck: Bools) -> Bools:
-    """Return which packets come so soon after an allowance of seconds that it may not have ended:
-    its length is not exact, and copies are not sent at exactly the same times. struck: those that
-    the rule strikes, bool[packets]."""
-    seconds = best.allowance.get("seconds", 0.0)
-    if not seconds or not struck.any() or outcome.planned is None:
+def near_edge(best: Hypothesis, outcome: Outcome, struck: Bools) -> Bools:
+    """Return which packets come so soon after an allowance of seconds, or the begin of a window of
+    seconds, that it may not have begun, or so late in a window that it may have ended: neither is
+    exact, and copies are not sent at exactly the same times. struck: those that the rule strikes,
+    bool[packets]."""
+    first, last = span(best.keys.get("seconds", best.allowance.get("seconds", 0.0)))
+    windows = "seconds" in best.keys
+    if (not first and not windows) or not struck.any() or outcome.planned is None:
         return np.zeros(len(struck), bool)
     times = outcome.planned - outcome.planned[:, :1]
-    begin = times[:, struck].min()
-    doubt = max(DOUBT * seconds * 1e9, LEAST_DOUBT) + float(np.ptp(times, axis=0).max())
-    near = (times.min(axis=0) >= begin) & (times.min(axis=0) < begin + doubt)
+    own, moved = times[:, struck], float(np.ptp(times, axis=0).max())
+    near = np.zeros(len(struck), bool)
+    if first:
+        doubt = max(DOUBT * first * 1e9, LEAST_DOUBT) + moved
+        near |= (times.min(axis=0) >= own.min()) & (times.min(axis=0) < own.min() + doubt)
+    if windows and last < math.inf:
+        doubt = max(DOUBT * last * 1e9, LEAST_DOUBT) + moved
+        near |= times.max(axis=0) > own.min() + (last - first) * 1e9 - doubt
     return near if (struck & ~near).any() else np.zeros(len(struck), bool)
 
 
@@ -345,7 +353,7 @@ class Acts:
         outcome = outcomes[0]
         self.known = list(tail.base.counts)
         struck = strikes(tail.through(outcome.as_sent, True), [rule]).struck[0]
-        struck &= ~near_begin(tail.best, outcome, struck)
+        struck &= ~near_edge(tail.best, outcome, struck)
         if tail.sought.kind == DOUBLE:  # twice as many fast ones are more than the network carries
             slow = struck & (np.arange(len(struck)) < fast_begin)
             return self.sent_otherwise(outcome, slow, tail.sought)
@@ -669,9 +677,14 @@ class Acts:
         rule = self.rule
         assert rule is not None
         copies = 6 if tail.sought.chance > 0.999 else 14
-        spaced = self.controls(apart)
-        outcome, control = self.ask("how long a delay", [in_order(packets), spaced], copies)
-        struck = strikes(tail.through(outcome.unit, True), [rule]).struck[0]
+        unit, spaced = in_order(packets), self.controls(apart)
+        if "seconds" in tail.best.keys:  # what comes behind the window says nothing
+            hit = strikes(tail.through(unit, True), [rule]).struck[0]
+            unit = unit[: max(int(np.flatnonzero(hit).max(initial=0)), len(self.core)) + 1]
+        outcome, control = self.ask("how long a delay", [unit, spaced], copies,
+                                    apart=self.apart(unit))  # fmt: skip
+        struck = strikes(tail.through(outcome.as_sent, True), [rule]).struck[0]
+        struck &= ~near_edge(tail.best, outcome, struck)
         if self.way is not None:
             struck &= outcome.up == self.way
         outcome = self.enforced(outcome, struck)

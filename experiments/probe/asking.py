@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.fit import MISS, affected_of, events_of
 from midcall.experiments.probe.line_oracle import BY_ITSELF, DROP, INJECT, SHARES, Effect
-from midcall.experiments.probe.prober import Outcome, Prober
+from midcall.experiments.probe.prober import APART, Outcome, Prober
 from midcall.testbed.probing.probe import Probe
 
 Bools = NDArray[np.bool_]
@@ -51,10 +51,10 @@ def copies_for(sought: Effect, base: Baseline, packets: int) -> int:
 
 def ask_all(
     prober: Prober, base: Baseline, sought: Effect, questions: Sequence[Question], words: str,
-    keep_far: bool = False,
+    keep_far: bool = False, apart: int = APART,
 ) -> list[bool]:  # fmt: skip
     """Return for each question whether the effect shows. keep_far: whether units are sent to their
-    own far addresses. Raises ProbesSpent."""
+    own far addresses; apart: ns between the starts of two copies. Raises ProbesSpent."""
     if not questions:
         return []  # nothing was asked, and what the last probe taught stays noted
     scores = np.zeros(len(questions))
@@ -63,7 +63,7 @@ def ask_all(
         some = [questions[at] for at in open_]
         packets = min(int(one.mask.sum()) for one in some)
         copies = copies_for(sought, base, packets)
-        outcomes = prober.ask(words, [one.unit for one in some], copies,
+        outcomes = prober.ask(words, [one.unit for one in some], copies, apart=apart,
                               keep_far=[keep_far] * len(some))  # fmt: skip
         for at, one, outcome in zip(open_, some, outcomes, strict=True):
             scores[at] += score(outcome, one.mask, base, sought)

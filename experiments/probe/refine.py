@@ -47,6 +47,8 @@ from midcall.testbed.probing.probe import Probe, Sent, in_order, ip_size
 from midcall.testbed.probing.strikes import Passing, strikes
 
 LAST_PORT = 65_535
+#: Part of the access network's rate that copies take together whose packets must be in time.
+UNDISTURBED = 0.2
 #: Ports at which ranges often begin or end, and how much farther from a port each next one is that
 #: is tried.
 ROUND, NEARER = (1024, 10_000, 16_384, 32_768, 49_152, 50_000, 60_000), 4
@@ -81,12 +83,14 @@ class Refiner:
         self.refuted = False
 
     def ask(
-        self, cores: Sequence[Probe], words: str, bare: bool = False, keep_far: bool = False
-    ) -> list[bool]:
+        self, cores: Sequence[Probe], words: str, bare: bool = False, keep_far: bool = False,
+        timed: bool = False,
+    ) -> list[bool]:  # fmt: skip
         """Return for each core whether the rule is met.
 
         bare: nothing follows the core, whose own last packet shows it (what follows would come into
-        a window by itself); keep_far: they are sent to their own far addresses.
+        a window by itself); keep_far: they are sent to their own far addresses; timed: packets must
+        be sent at their own times, so that copies must not move each other's.
         """
         questions = []
         for core in cores:
@@ -100,7 +104,16 @@ class Refiner:
                 own = self.mask[len(self.core) - 1 :]
                 mask[len(self.core) - 1 + shift :] = own
             questions.append(Question(unit, mask))
-        return ask_all(self.prober, self.base, self.sought, questions, words, keep_far)
+        apart = max(map(self.undisturbed, (one.unit for one in questions)), default=0)
+        return ask_all(self.prober, self.base, self.sought, questions, words, keep_far,
+                       apart if timed else APART)  # fmt: skip
+
+    def undisturbed(self, unit: Probe) -> int:
+        """Return how far apart units begin of which few packets wait for those of others, in ns: a
+        small part of the access network's rate is used then."""
+        used = [sum(ip_size(one) for one in unit if one.up == up) * 8e6 / self.prober.rate[up]
+                for up in (True, False)]  # fmt: skip
+        return int(max(*used, APART) / UNDISTURBED)
 
     @property
     def last_shows(self) -> bool:
@@ -453,7 +466,8 @@ class Refiner:
             return self.change(key, *span(keys[key]))
 
         def asks(values: Sequence[float]) -> list[bool]:
-            return self.ask([make(value) for value in values], f"which {key}", self.last_shows)
+            return self.ask([make(value) for value in values], f"which {key}", self.last_shows,
+                            timed=key == "seconds")  # fmt: skip
 
         def count(value: float) -> float:
             core = make(value)

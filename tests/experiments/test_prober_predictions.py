@@ -14,7 +14,7 @@ import pytest
 
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.probe import beliefs, run
-from midcall.experiments.probe.acts import near_begin
+from midcall.experiments.probe.acts import near_edge
 from midcall.experiments.probe.atoms import allowance, openers, references
 from midcall.experiments.probe.baseline import runs
 from midcall.experiments.probe.beliefs import Beliefs, Seen, as_packets, hypothesis
@@ -306,18 +306,25 @@ def test_units_are_long_enough_to_use_up_an_allowance_of_seconds(seconds: float)
     assert pairs <= SLOW + 2
 
 
-def test_packets_near_the_end_of_an_allowance_say_nothing_of_the_act() -> None:
+def test_packets_near_the_end_of_an_allowance_or_window_say_nothing_of_the_act() -> None:
     unit = tuple(Sent(n * 50 * MS, True, FLOW, b"x" * 80) for n in range(100))
     struck = np.array([one.time >= 2_000 * MS for one in unit])
     best = hypothesis({"payload": ["rtp"]}, "flow", None, json.dumps({"seconds": 2.0}))
     planned = np.array([[one.time for one in unit]] * 4)
     planned[3, 1:] += 90 * MS  # one copy is sent later
     outcome = outcome_of(unit, struck, 4)._replace(planned=planned)
-    near = near_begin(best, outcome, struck)
+    near = near_edge(best, outcome, struck)
     assert near[struck][0]
     assert not near[~struck].any()
     assert 90 * MS < near.sum() * 50 * MS < 300 * MS
-    assert not near_begin(best._replace(after=""), outcome, struck).any()
+    assert not near_edge(best._replace(after=""), outcome, struck).any()
+    inside = struck & np.array([one.time <= 4_000 * MS for one in unit])
+    of_window = near_edge(hypothesis({"seconds": "2-4"}, "packet"), outcome, inside)
+    for at in (0, -1):
+        assert of_window[inside][at]
+    assert 10 < (inside & ~of_window).sum() < inside.sum() - 6
+    to_end = near_edge(hypothesis({"seconds": "2-"}, "packet"), outcome, struck)
+    assert (to_end == near).all()
 
 
 class Bounded(VirtualSockets):
