@@ -541,17 +541,19 @@ class Acts:
         tail = self.tail
         affected, usable, other = affected_of(outcome, tail.base, sought)
         affected, usable = (affected & usable)[:, struck], usable[:, struck]
-        excess, own = tail.base.excess(outcome)[:, struck], float(other[0])
-        if sought.kind == REORDER and affected.any():
+        gone, count = int(affected.sum()), int(usable.sum())
+        own = float(other[0])
+        if gone <= count * (own + 0.02) + 2:
+            self.refuted = True
+            return {}, {}
+        excess = tail.base.excess(outcome)[:, struck]
+        if sought.kind == REORDER:
             # of few packets behind it, all may be late, too: then none overtakes it
             late = float(np.median(excess[affected])) / 2
             if late > SURELY_LATE * max(tail.base.spread):
                 usable = np.isfinite(excess)
                 affected, own = usable & (np.nan_to_num(excess) > late), 0.0
-        gone, count = int(affected.sum()), int(usable.sum())
-        if gone <= count * (own + 0.02) + 2:
-            self.refuted = True
-            return {}, {}
+                gone, count = int(affected.sum()), int(usable.sum())
         low, high = share_interval(gone, count)
         share = Number(*(own_share(one, own) for one in (gone / count, low, high)))
         tail.prober.taught(f"{gone} of {count} packets")
