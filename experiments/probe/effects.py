@@ -51,8 +51,9 @@ RARELY, LEAST_REORDERED = 0.001, 25 * MS
 #: among those that are overtaken, at least.
 ALWAYS = 0.7
 #: Packets of a flow and direction from which its last parts are looked at, too, as the order may
-#: change late in the flow; in how many parts it is cut.
-LONG, LATE_PARTS = 64, 4
+#: change late in the flow; in how many parts it is cut; the share of packets that the line itself
+#: may reorder there: it reorders more of them where they are close together.
+LONG, LATE_PARTS, IN_ORDER = 64, 4, 0.01
 #: Delay that counts, in ns, at least; deviations of the line that count where it is known how long
 #: packets wait for each other; trials in which that is found.
 LEAST_LATE, DOUBT, TRIALS = 6 * MS, 0.3, 200
@@ -142,6 +143,7 @@ def findings(outcome: Outcome, base: Baseline) -> list[Finding]:
         if injected is not None:
             result.append(injected)
     for ends, up, places in listed:
+        may_begin_late = len(places) >= LONG and base.reordered < IN_ORDER
         # a stream is stuck as a whole, each datagram is lost by itself
         choices = groups if ends.proto == TCP else len(unit)
         found = [
@@ -154,7 +156,7 @@ def findings(outcome: Outcome, base: Baseline) -> list[Finding]:
             come_marked(outcome, places, groups),
             *(
                 out_of_order(outcome, base, places[len(places) * part // LATE_PARTS :], groups)
-                for part in range(LATE_PARTS if len(places) >= LONG else 1)
+                for part in range(LATE_PARTS if may_begin_late else 1)
             ),
             sometimes_late(outcome, base, places, groups),
         ]

@@ -215,15 +215,13 @@ class Search:
         if not seen:
             known = self.result.unseen is not None and not self.much_disturbed()
             return "clean" if known else "cannot tell"
-        strongest = max(one.score for one in seen)
-        if self.result.found and strongest < PLAIN and all(one.notes for one in self.result.found):
-            return "cannot tell"  # the rule's own probes did not show the effect again
+        blocks = {INJECT, DROP} & {one.kind for one in seen}
+        least = PLAIN if blocks else UNEXPLAINED
+        if max(one.score for one in seen) < least and all(one.notes for one in self.result.found):
+            return "cannot tell"  # no rule explains it that its own probes do not refute
         if self.result.found:
             acts = {one.rule.act for one in self.result.found}
             return "blocked" if acts & BLOCKING else "degraded"
-        blocks = {INJECT, DROP} & {one.kind for one in seen}
-        if strongest < (PLAIN if blocks else UNEXPLAINED):
-            return "cannot tell"  # no rule explains it, and it is not plain
         return "blocked" if blocks else "degraded"
 
     def much_disturbed(self) -> list[str]:
