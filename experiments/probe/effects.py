@@ -53,7 +53,7 @@ ALWAYS = 0.7
 #: Packets of a flow and direction from which its last parts are looked at, too, as the order may
 #: change late in the flow; in how many parts it is cut; the share of packets that the line itself
 #: may reorder there: it reorders more of them where they are close together.
-LONG, LATE_PARTS, IN_ORDER = 64, 4, 0.01
+LONG, LATE_PARTS, IN_ORDER = 64, 4, 0.015
 #: Delay that counts, in ns, at least; deviations of the line that count where it is known how long
 #: packets wait for each other; trials in which that is found.
 LEAST_LATE, DOUBT, TRIALS = 6 * MS, 0.3, 200
