@@ -75,14 +75,14 @@ class Field(NamedTuple):
     length: int
 
 
-def read(packet: Sent) -> Reading:
+def read(packet: Sent, quic: bool = False) -> Reading:
     """Return the properties of a packet; its name and hello are read with the packets `before`
-    it."""
-    return _read(packet._replace(time=0))
+    it. quic: whether its flow is known to be QUIC."""
+    return _read(packet._replace(time=0), quic)
 
 
 @lru_cache(maxsize=20_000)
-def _read(packet: Sent) -> Reading:
+def _read(packet: Sent, quic: bool) -> Reading:
     engine = Engine(room=64, model=None)
     last = packet._replace(before=())
     packets = packets_of_probe((*(last._replace(payload=body) for body in packet.before), last))
@@ -91,7 +91,7 @@ def _read(packet: Sent) -> Reading:
     at, end = int(signs[SIGN_PAYLOAD_AT]), int(signs[SIGN_PAYLOAD_END])
     kind = int(stun_at(b, at, end))
     dns = DNS_PORT in (packet.ends.near_port, packet.ends.far_port)
-    quic = bool(int(engine.tables.flows[0]["state"]) & QUIC)  # the flow's, the only one
+    quic = quic or bool(int(engine.tables.flows[0]["state"]) & QUIC)  # of the only flow
     kind_number = int(payload_kind(b, at, end, packet.ends.proto, dns, quic))
     where = PLACES.get(int(signs[SIGN_NAME_KIND]), "")
     length = int(signs[SIGN_TEXT_LENGTH]) if where else 0

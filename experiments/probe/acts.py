@@ -23,7 +23,7 @@ from midcall.experiments.probe.beliefs import Hypothesis
 from midcall.experiments.probe.effects import LEAST_REORDERED
 from midcall.experiments.probe.fit import affected_of
 from midcall.experiments.probe.line_oracle import DELAY, DOUBLE, DROP, PARTIAL, REORDER, Effect
-from midcall.experiments.probe.prober import APART, MS, SHARE, Outcome
+from midcall.experiments.probe.prober import APART, MS, SHARE, Outcome, one_by_one
 from midcall.experiments.probe.rates import (
     FULL,
     Limit,
@@ -44,6 +44,8 @@ Floats = NDArray[np.float64]
 
 #: Packets and their distance in the slow part; least distance and seconds of the fast part.
 SLOW, SLOW_APART, FAST_SECONDS = 24, 60 * MS, 2.4
+#: Part of what is left of a window of seconds in which the packets of the slow part are sent.
+IN_WINDOW = 0.7
 #: Packets of the fast part, at most; how often it exceeds a limit of a rate, and its least distance
 #: then, in ns; octets of a payload, at least.
 MOST_FAST, EXCEEDED, LEAST_GAP, LEAST_FAST = 500, 2.5, MS // 2, 20
@@ -111,13 +113,18 @@ def act_unit(tail: Tail, core: Probe, apart_slow: int = SLOW_APART) -> tuple[Pro
     last = core[-1]
     stream = last.ends.proto == TCP
     packets = list(core)
-    begin = last.time + 300 * MS
     rates = tail.prober.rate
     slow_begin = len(core)
     slow = SLOW if not stream else 16
     by_share = stream and tail.sought.kind == PARTIAL
     if by_share:
         slow, apart_slow = STREAM_COUNT, STREAM_APART
+    pause = 300 * MS
+    room = span(tail.best.keys.get("seconds", "0-"))[1] * 1e9 - last.time
+    if 0 < room < math.inf:  # they must come before the window ends
+        pause, apart_slow = (int(min(one, room * part)) for one, part in (
+            (pause, IN_WINDOW / 4), (apart_slow, IN_WINDOW / (slow + tail.used))))  # fmt: skip
+    begin = last.time + pause
     for number in range(slow + tail.used):
         time = begin + tail.moment(number, tail.used, apart_slow)
         packets += sent_at(tail, last, time, number, "slow")
@@ -473,12 +480,11 @@ class Acts:
 
     def apart(self, unit: Probe) -> int:
         """Return the time between two copies, in ns: one by one where they share a limit, as all
-        subscribers of one far address do, and where a window of seconds decides: copies that take
-        turns move each other's packets."""
+        subscribers of one far address do, and where a window of seconds decides."""
         best = self.tail.best
         shared = best.scope == "server" and not self.tail.prober.fresh_far
         if shared or "seconds" in best.keys:
-            return unit[-1].time + 500 * MS
+            return one_by_one(unit)
         return APART
 
     def controls(self, apart: int, count: int = FEW_CONTROLS) -> Probe:

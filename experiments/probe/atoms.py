@@ -26,8 +26,6 @@ Match = dict[str, Any]
 EARLY = 8
 #: Packets of a flow behind the last one that shows the effect from which a window ends there.
 AFTER_END = 4
-#: Kinds of payload that the box recognises also in a flow of QUIC.
-BEFORE_QUIC = ("stun", "dns", "sip")
 #: Packets that say what a flow is for, around which hypotheses are made besides the nearest ones.
 OPENERS = 4
 
@@ -71,7 +69,7 @@ def atoms(unit: Probe, at: int, place: Place) -> list[Match]:
     """Return the conditions that a packet meets, each of one or two keys."""
     one = with_before(unit, at)
     ends = one.ends
-    reading = read(one)
+    reading = read(one, place.quic)
     result: list[Match] = [
         {"protocol": {TCP: "tcp", UDP: "udp"}.get(ends.proto, "other")},
         {"direction": "up" if one.up else "down"},
@@ -84,8 +82,7 @@ def atoms(unit: Probe, at: int, place: Place) -> list[Match]:
         result.append({"stun": True})
         result.append({"stun_method": [METHOD_WORDS.get(reading.method, reading.method)]})
         result += [{"stun_attribute": [kind]} for kind in sorted(reading.attributes)]
-    known = reading.kind in BEFORE_QUIC or not place.quic
-    result.append({"payload": [reading.kind if known else "quic"]})
+    result.append({"payload": [reading.kind]})
     if code_points_of(unit):
         result.append({"dscp": [word_of(one.dscp)]})
     if reading.where:

@@ -24,7 +24,7 @@ LEAST, COST = 6.0, 8.0
 TAIL = 0.025
 
 
-class Edge(NamedTuple):
+class Bound(NamedTuple):
     """The likeliest first (or last) count that is struck, and a 95 % interval: the last one that is
     not struck and the first one that is, or the reverse."""
 
@@ -33,9 +33,9 @@ class Edge(NamedTuple):
     high: float
 
 
-def window(
+def likeliest_window(
     counts: Floats, affected: NDArray[np.bool_], other: Floats, share: float, cost: float = COST
-) -> tuple[Edge, Edge | None] | None:
+) -> tuple[Bound, Bound | None] | None:
     """Return where an effect begins and ends, None instead of an end that does not show; None where
     no effect shows. One that begins with the first count has no begin.
 
@@ -55,12 +55,12 @@ def window(
         return None
     weights = np.exp(scores - scores[best])
     low, high = interval(begins, weights)
-    begin = Edge(values[begins[best]], values[low - 1] if low else 0.0, values[high])
+    begin = Bound(values[begins[best]], values[low - 1] if low else 0.0, values[high])
     if ends[best] == len(values):
         return begin, None
     inside = ends < len(values)
     low, high = interval(ends[inside], weights[inside])
-    return begin, Edge(values[ends[best] - 1], values[low - 1], values[high])
+    return begin, Bound(values[ends[best] - 1], values[low - 1], values[high])
 
 
 def gained(

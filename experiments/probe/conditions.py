@@ -22,7 +22,7 @@ from midcall.experiments.probe.atoms import (
 )
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, combined, hypothesis
-from midcall.experiments.probe.change_points import window
+from midcall.experiments.probe.change_points import likeliest_window
 from midcall.experiments.probe.effects import SHOWN, findings, groups_of
 from midcall.experiments.probe.evidence import least_share
 from midcall.experiments.probe.fit import affected_of, events_of, gains
@@ -79,7 +79,7 @@ def in_windows(
     result = np.ones(len(outcome.unit), bool)
     for ends, _, own in groups_of(outcome):
         rows, columns = np.nonzero(usable[:, own])
-        seen = window(
+        seen = likeliest_window(
             columns.astype(np.float64), affected[:, own][rows, columns], other[own][columns],
             max(sought.amount, LEAST_AMOUNT), SURE_BEGIN,
         )  # fmt: skip

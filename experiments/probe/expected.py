@@ -185,9 +185,8 @@ def without_losses(
                if more > MAY_STRIKE}  # fmt: skip
         delay[:, wide & [one.ends in may for one in seen.unit]] = NOT_SENT
     for _, _, places in groups_of(seen):
-        places = places[
-            (delay[:, places] != NOT_SENT).any(axis=0)
-        ]  # kernels acknowledge by themselves
+        # kernels acknowledge by themselves
+        places = places[(delay[:, places] != NOT_SENT).any(axis=0)]
         if not len(places):
             continue
         most = MOST

@@ -217,10 +217,6 @@ class Identifier:
         parts: list[Match] = []
         for effect in effects:  # a delay need not show as what a limit delays
             parts = parts or self.around(full[place], full[0], effect)
-        for effect in effects[1:]:  # a share has windows where few packets are nearly always lost
-            if effect.kind in SHARES and not effect.limit:
-                parts += [one for one in self.around(full[place], full[0], effect)
-                          if one.keys() & {"packets", "seconds"} and one not in parts]  # fmt: skip
         if not parts:  # some copies alone may be struck
             rarely = sought._replace(chance=min(sought.chance, RARELY))
             parts = self.around(full[place], full[0], rarely)

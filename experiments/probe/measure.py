@@ -51,7 +51,7 @@ class Measure:
         tail = self.tail()
         if found.sought.kind not in SHARES:
             tail = self.enforced(tail)
-        refuted = self.refined(tail)
+        refuted = self.refine(tail)
         if self.comes_and_goes():
             return
         if refuted and self.is_sampled():
@@ -69,7 +69,7 @@ class Measure:
             act, parameters = acts.run()
             if acts.by_chance:
                 tail = self.enforced(tail)
-                refuted = refuted and self.refined(tail)  # some flows alone show it
+                refuted = refuted and self.refine(tail)  # some flows alone show it
                 tail = self.tail()
                 acts = Acts(tail, found.core, self.is_limit)
                 act, parameters = acts.run()
@@ -106,7 +106,7 @@ class Measure:
         if found.act.get("act") == "shape" and not found.notes:
             self.find_classes()
 
-    def refined(self, tail: Tail) -> bool:
+    def refine(self, tail: Tail) -> bool:
         """Find the exact numbers of the trigger; returns whether its own probes refute it."""
         refiner = Refiner(tail, self.found.best, self.found.core)
         self.found.take_exact(refiner.run())

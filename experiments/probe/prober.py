@@ -55,8 +55,6 @@ ROOMIER = (1.15, 1.4, 1.8, 2.5, 4.0)
 SHARE, STREAM_SHARE = 0.7, 0.45
 #: IP octets of an acknowledgement (RFC 9293, with the timestamps of RFC 7323).
 ACKNOWLEDGEMENT = 52
-
-
 #: Instead of a delay: of a packet that did not arrive, and of one not sent or that says nothing.
 LOST, NOT_SENT = -1, -2
 
@@ -198,6 +196,12 @@ class Outcome(OutcomeFields):
     def sent(self) -> NDArray[np.bool_]:
         """Return which packets were sent."""
         return np.asarray(self.delay != NOT_SENT)
+
+
+def one_by_one(unit: Probe) -> int:
+    """Return the time between the starts of copies that come one after another, in ns: copies that
+    take turns move each other's packets, and share a limit."""
+    return unit[-1].time + 500 * MS
 
 
 def once(compute: Callable[Concatenate[Outcome, P], T]) -> Callable[Concatenate[Outcome, P], T]:

@@ -25,7 +25,7 @@ from midcall.experiments.localise.payload_hypotheses import roundest
 from midcall.experiments.probe.asking import Question, ask_all, edge, edges
 from midcall.experiments.probe.atoms import places
 from midcall.experiments.probe.beliefs import COUNTS, Hypothesis
-from midcall.experiments.probe.change_points import Edge, window
+from midcall.experiments.probe.change_points import Bound, likeliest_window
 from midcall.experiments.probe.code_points import word_of
 from midcall.experiments.probe.fit import affected_of
 from midcall.experiments.probe.found import NEARLY_ALL
@@ -38,7 +38,7 @@ from midcall.experiments.probe.line_oracle import (
     SHARES,
     Effect,
 )
-from midcall.experiments.probe.prober import APART, MS
+from midcall.experiments.probe.prober import APART, MS, one_by_one
 from midcall.experiments.probe.tails import FORMS, PAUSE, Tail
 from midcall.experiments.probe.units import again
 from midcall.testbed.policy.language import METHODS
@@ -104,9 +104,8 @@ class Refiner:
                 own = self.mask[len(self.core) - 1 :]
                 mask[len(self.core) - 1 + shift :] = own
             questions.append(Question(unit, mask))
-        apart = max(map(self.undisturbed, (one.unit for one in questions)), default=0)
-        return ask_all(self.prober, self.base, self.sought, questions, words, keep_far,
-                       apart if timed else APART)  # fmt: skip
+        apart = max(self.undisturbed(one.unit) for one in questions) if timed else APART
+        return ask_all(self.prober, self.base, self.sought, questions, words, keep_far, apart)
 
     def undisturbed(self, unit: Probe) -> int:
         """Return how far apart units begin of which few packets wait for those of others, in ns: a
@@ -463,7 +462,7 @@ class Refiner:
         if self.sought.kind in SHARES and not self.sought.limit and (
             self.core[-1].ends.proto != TCP
         ):  # fmt: skip
-            return self.change(key, *span(keys[key]))
+            return self.window_of_share(key, *span(keys[key]))
 
         def asks(values: Sequence[float]) -> list[bool]:
             return self.ask([make(value) for value in values], f"which {key}", self.last_shows,
@@ -494,16 +493,11 @@ class Refiner:
         good, bad = edge(start, 0.0, asks, self.fine(key, start), whole)
         first, limit = count(good), count(bad)
         self.intervals[key] = (limit, first)
-        last = ""
         beyond = self.ends(asks, start, self.fine(key, start), most, whole)
-        if beyond is not None:
-            end = sum(map(count, beyond)) / 2
-            last = f"{rounded(end):g}" if key == "seconds" else f"{end - 0.5:.0f}"
-        if key == "seconds":
-            return f"{rounded((first + limit) / 2):g}-{last}"
-        return (f"{first:.0f}-" if key == "packets" else f"{(first + limit + 1) / 2:.0f}-") + last
+        last = end_of(key, *map(count, beyond)) if beyond is not None else ""
+        return since(key, limit, first) + last
 
-    def change(self, key: str, low: float, high: float) -> str | None:
+    def window_of_share(self, key: str, low: float, high: float) -> str | None:
         """Return the window of a count in which a share of datagrams shows the effect, "" for all
         counts: of one flow with many datagrams, as few of them say little."""
         last = low if math.isinf(high) else high
@@ -520,23 +514,18 @@ class Refiner:
             self.intervals[key] = (end.low, end.high)
             return until(key, end.value, end.high)
         self.intervals[key] = (begin.low, begin.high)
-        if key == "packets":
-            return f"{begin.value:.0f}-" + (f"{end.value:.0f}" if end else "")
-        middle = (begin.low + begin.high) / 2
-        beyond = (end.low + end.high) / 2 if end else 0.0
-        if key == "seconds":
-            return f"{rounded(middle):g}-" + (f"{rounded(beyond):g}" if end else "")
-        return f"{middle + 0.5:.0f}-" + (f"{beyond:.0f}" if end else "")
+        words = since(key, begin.low, begin.value if key == "packets" else begin.high)
+        return words + (end_of(key, end.value, end.high) if end else "")
 
     def seen_window(
         self, key: str, skipped: float, last: float
-    ) -> tuple[float, tuple[Edge, Edge | None] | None]:
+    ) -> tuple[float, tuple[Bound, Bound | None] | None]:
         """Return the first count that could show an effect, and where one begins and ends of which
         a share of datagrams shows it; see `spread_over`."""
         share = max(self.sought.amount, LEAST_OF_SHARE)
         unit, others = self.spread_over(key, skipped, last)
         copies = math.ceil(COPIES_OF_SHARE / (share * max(COUNT_CLOSE * skipped, 1.0)))
-        apart = unit[-1].time + 500 * MS if key == "seconds" else APART  # copies move each other
+        apart = one_by_one(unit) if key == "seconds" else APART
         outcome = self.prober.ask(f"which {key}", [unit], min(max(copies, 4), 24), apart=apart)[0]
         affected, usable, other = affected_of(outcome, self.base, self.sought)
         at_box = places(self.tail.through(outcome.as_sent, True))
@@ -547,7 +536,7 @@ class Refiner:
         ])  # fmt: skip
         own = np.isfinite(counts) & (np.arange(len(unit)) >= others)
         rows, columns = np.nonzero(usable & own)
-        seen = window(counts[columns], affected[rows, columns], other[columns], share)
+        seen = likeliest_window(counts[columns], affected[rows, columns], other[columns], share)
         if seen is not None:
             self.prober.taught(f"from {seen[0].low:g} to {seen[0].high:g} on")
         return float(counts[own].min()), seen
@@ -767,10 +756,24 @@ def mixed(size: int, step: int, steps: int) -> bytes:
 def until(key: str, last: float, beyond: float) -> str:
     """Return a window from the flow's begin to between the last count that shows the effect and the
     first that does not. key: packets, bytes or seconds."""
+    return f"{0 if key == 'seconds' else 1}-{end_of(key, last, beyond)}"
+
+
+def end_of(key: str, last: float, beyond: float) -> str:
+    """Return the end of a window, see `until`."""
     if key == "packets":
-        return f"1-{last:.0f}"
-    end = (last + beyond) / 2
-    return f"0-{rounded(end):g}" if key == "seconds" else f"1-{end:.0f}"
+        return f"{last:.0f}"
+    middle = (last + beyond) / 2
+    return f"{rounded(middle):g}" if key == "seconds" else f"{middle:.0f}"
+
+
+def since(key: str, beyond: float, first: float) -> str:
+    """Return a window without an end that begins between the last count that does not show the
+    effect and the first that does. key: packets, bytes or seconds."""
+    if key == "packets":
+        return f"{first:.0f}-"
+    middle = (beyond + first) / 2
+    return f"{rounded(middle):g}-" if key == "seconds" else f"{middle + 0.5:.0f}-"
 
 
 def rounded(value: float) -> float:

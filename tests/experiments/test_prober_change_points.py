@@ -12,7 +12,7 @@ import pytest
 from midcall.experiments.probe import run
 from midcall.experiments.probe.acts import Acts
 from midcall.experiments.probe.beliefs import Beliefs, hypothesis
-from midcall.experiments.probe.change_points import window
+from midcall.experiments.probe.change_points import likeliest_window
 from midcall.experiments.probe.conditions import in_windows
 from midcall.experiments.probe.effects import findings
 from midcall.experiments.probe.found import Found
@@ -50,7 +50,7 @@ def test_the_interval_of_a_begin_and_end_holds_the_truth(
     for seed in range(40):
         chance = np.random.default_rng(seed).random(len(counts))
         affected = chance < np.where(inside, share, 0.02)
-        seen = window(counts, affected, other, 1.2 * share)
+        seen = likeliest_window(counts, affected, other, 1.2 * share)
         assert seen is not None
         begin, end = seen
         fits = begin.value == 1 if first == 1 else begin.low < first <= begin.high
@@ -65,8 +65,8 @@ def test_without_an_effect_there_is_no_window() -> None:
     counts, other = np.repeat(np.arange(100.0), 4), np.full(400, 0.02)
     for seed in range(40):
         affected = np.random.default_rng(seed).random(400) < 0.02
-        assert window(counts, affected, other, 0.3) is None
-    assert window(counts[:0], np.zeros(0, bool), other[:0], 0.3) is None
+        assert likeliest_window(counts, affected, other, 0.3) is None
+    assert likeliest_window(counts[:0], np.zeros(0, bool), other[:0], 0.3) is None
 
 
 def test_a_share_of_losses_is_looked_for_in_the_window_that_shows_it() -> None:
@@ -108,9 +108,8 @@ def test_windows_of_shares_are_measured_in_one_flow(
     kinds = {"reorder": REORDER, "loss": PARTIAL, "duplicate": DOUBLE}
     [key] = match
     low, high = span(match[key])
-    about = f"{low * 1.05 or 1:.10g}-" + (f"{high * 0.9:.10g}" if high < INFINITE else "")
-    if key == "packets":
-        about = f"{max(round(low * 1.05), 1)}-" + (f"{high * 0.9:.0f}" if high < INFINITE else "")
+    exact = 1 if key == "seconds" else 0  # digits; what is known before is some percent off
+    about = f"{round(low * 1.05, exact)}-" + ("" if high == INFINITE else f"{high * 0.9:.0f}")
     prober, base = line_of(rule_of({"payload": ["rtp"], **match}, act, scope="packet", **more))
     sought = Effect(kinds[act], amount, late=70 * MS if act == "reorder" else 0)
     best = hypothesis({"payload": ["rtp"], key: about}, "packet")
@@ -142,16 +141,20 @@ def test_exact_numbers_are_those_of_equal_hypotheses_too() -> None:
     assert found.equal == [exact._replace(scope="pair"), sized, hypothesis({"protocol": "udp"})]
 
 
-def test_a_rule_on_a_window_of_a_share_is_named() -> None:
-    rule = rule_of({"payload": ["rtp"], "packets": "41-90"}, "loss", scope="packet", loss=0.3)
+@pytest.mark.parametrize(("window", "share", "close"), [
+    ({"packets": "41-90"}, 0.3, 6.0), ({"seconds": "0.5-1.2"}, 0.6, 0.05),
+])  # fmt: skip
+def test_a_rule_on_a_window_of_a_share_is_named_with_its_share(
+    window: dict[str, str], share: float, close: float
+) -> None:
+    rule = rule_of({"payload": ["rtp"], **window}, "loss", scope="packet", loss=share)
     answer = run.against(Policy((rule,)), media(100), "4g", 3, NOISE).answer
-    assert (answer["act"]["name"], answer["scope"], answer["direction"]) == (
-        "loss",
-        "packet",
-        "both",
-    )
-    low, high = span(answer["trigger"]["match"]["packets"])
-    assert (low, high) == (pytest.approx(41, abs=4), pytest.approx(90, abs=6))
+    assert (answer["act"]["name"], answer["direction"]) == ("loss", "both")
+    [key] = window
+    seen = span(answer["trigger"]["match"][key])
+    assert seen == pytest.approx(span(window[key]), abs=close)
+    about = answer["act"]["parameters"]["loss"]
+    assert about["low"] <= share <= about["high"]
 
 
 @pytest.mark.parametrize("seed", [4, 5])
