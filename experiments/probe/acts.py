@@ -63,6 +63,10 @@ ARRIVES, NEAR_END, EARLY_END, LEAST_BEHIND = 0.03, 2, 0.15, 6
 MISSED_SLOWLY = 0.6
 #: Octets of a bucket that lets packets through, as a share of a packet's, at least.
 LEAST_BUCKET = 0.5
+#: Share of a stream's packets far apart that are late, or that are not, at least, where a part of
+#: them is; by which part of their delay those differ; and that delay, at most, in ns: kernels send
+#: again what is later.
+LEAST_OF_PART, ALIKE_LATE, MOST_OF_PART = 0.05, 0.15, 200 * MS
 #: Share of the delay of packets close together that packets far apart have, too, where it is no
 #: queue's.
 CONSTANT = 0.7
@@ -406,7 +410,9 @@ class Acts:
         if tail.sought.kind == DROP:  # a stream shows rates only through its own control
             return {}, {}
         if late:
-            return self.delay(pace.late_slow)
+            # what is late of a part of its packets keeps those behind it waiting, too
+            most = quantile([one.slow_excess for one in ways], 1 - LEAST_OF_PART)
+            return self.delay(max(pace.late_slow, min(most, MOST_OF_PART)))
         return self.loss_of_stream(outcome, struck & (np.arange(len(struck)) >= first))
 
     def ask(self, question: str, units: list[Probe], copies: int, **more: Any) -> list[Outcome]:
@@ -695,6 +701,11 @@ class Acts:
         struck &= ~near_edge(tail.best, outcome, struck)
         if self.way is not None:
             struck &= outcome.up == self.way
+        if last.ends.proto == TCP:
+            excess = tail.base.excess(outcome)[:, struck] / MS
+            part = late_part(excess, max(tail.base.spread) / MS)
+            if part is not None:
+                return reordered(part, int(np.isfinite(excess).sum()))
         outcome = self.enforced(outcome, struck)
         excess = tail.base.excess(outcome)[:, struck]
         values = excess[np.isfinite(excess)] / MS
@@ -735,6 +746,38 @@ class Acts:
         if spreads:
             act["jitter_ms"] = round(jitter, 2)
         return act, parameters
+
+
+def late_part(excess: Floats, spread: float) -> Floats | None:
+    """Return the delays of the packets of a stream that come late, in ms, where a part of those
+    far apart is late, all of that alike, and the others are on time in the same copies: what a
+    receiver sees of segments out of order; None otherwise.
+
+    excess: delay beyond the line's own, ms, float64[copies, packets]; spread: its deviation, ms.
+    """
+    known = np.isfinite(excess)
+    late = known & (excess > SURELY_LATE * spread + LEAST_REORDERED / MS / 2)
+    few = min(int(late.sum()), int((known & ~late).sum()))
+    if few < LEAST_OF_PART * known.sum() or few < LEAST_LATE:
+        return None
+    mixed = late.any(axis=1) & (known & ~late).any(axis=1)
+    values = excess[late]
+    middle = float(np.median(values))
+    alike = np.abs(values - middle) < SURELY_LATE * spread + ALIKE_LATE * middle
+    if 2 * mixed.sum() <= len(mixed) or alike.mean() < CONSTANT:
+        return None
+    return np.asarray(values[alike])
+
+
+def reordered(late: Floats, count: int) -> tuple[dict[str, Any], dict[str, Number]]:
+    """Return the act that delays a share of packets, from the delays of those that are late, in ms,
+    of so many packets."""
+    share, delay = len(late) / count, float(np.median(late))
+    error = 1.96 * float(np.std(late)) / math.sqrt(len(late)) + 1.0
+    return {"act": "reorder", "share": round(share, 4), "delay_ms": round(delay, 2)}, {
+        "share": Number(share, *share_interval(len(late), count)),
+        "delay_ms": Number(delay, delay - error, delay + error),
+    }
 
 
 def pace_of(way: Measured) -> float:

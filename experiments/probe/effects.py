@@ -256,7 +256,8 @@ def always_lost(
 def sometimes_lost(
     outcome: Outcome, base: Baseline, places: NDArray[np.int64], groups: int
 ) -> Finding | None:
-    """Return packets that some copies deliver and others do not: a rule enforced by chance.
+    """Return packets that some copies deliver and others do not: a rule enforced by chance, or a
+    limit under which the copies of a stream stop at different packets.
 
     A struck copy loses all packets of the group from some packet on (any is equally likely); the
     chance that a copy is struck is the one that fits best. The line itself loses packets in bursts.
@@ -284,9 +285,10 @@ def sometimes_lost(
         firsts.append(first)
     gain = np.array(gains)
     struck = [at for at in range(copies) if firsts[at] >= 0 and gain[at] > 2.0]
-    if not struck or len(struck) == copies:
+    if not struck or (len(struck) == copies and not stream):
         return None
-    fits_ = [float(np.logaddexp(math.log(1 - one), math.log(one) + gain).sum()) for one in CHANCES]
+    chances = (*CHANCES, 1 - MISS) if stream else CHANCES
+    fits_ = [float(np.logaddexp(math.log(1 - one), math.log(one) + gain).sum()) for one in chances]
     total = max(fits_) - math.log(groups) - 1.0
     first = min(firsts[at] for at in struck)
     return Finding(DROP, NOWHERE, True, total, 1.0, int(places[first]), len(struck) / copies)

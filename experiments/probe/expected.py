@@ -24,7 +24,7 @@ from midcall.experiments.probe.line_oracle import DOUBLE, LOSSES, MARK
 from midcall.experiments.probe.prober import APART, MS, NOT_SENT, PATIENCE, Outcome, Prober
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
-from midcall.testbed.probing.probe import Ends, Probe, flows_of
+from midcall.testbed.probing.probe import Ends, Probe
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
 
 Bools = NDArray[np.bool_]
@@ -57,6 +57,8 @@ SLACK, LEAST_DELAY = 0.15, 8 * MS
 #: Standard error of a median, in deviations by the root of the copies, and chance below which the
 #: largest of the errors of all packets of a unit is none.
 MEDIAN, BY_CHANCE = 1.25, 0.01
+#: Share of the delays that are expected which others must exceed that come by themselves.
+OF_EXPECTED = 0.9
 #: Deviation of the expected delays from which a rule delays at random, in those of the line.
 VARIES = 3.0
 
@@ -237,8 +239,8 @@ def without_events(seen: Outcome, expected: Outcome) -> Outcome:
 
 
 def without_delays(seen: Outcome, expected: Outcome, base: Baseline, reorders: bool) -> Outcome:
-    """Return an outcome without the delays that are expected; streams whose packets are late or
-    lost say nothing more of delays. reorders: see `unexplained`."""
+    """Return an outcome without the delays that are expected; directions of streams in which
+    packets are late or lost say nothing more of delays. reorders: see `unexplained`."""
     excess = base.excess(expected)
     delay = seen.delay.copy()
     known = [column[np.isfinite(column)] for column in excess.T]
@@ -249,7 +251,7 @@ def without_delays(seen: Outcome, expected: Outcome, base: Baseline, reorders: b
         spread[places] = np.maximum(spread[places], np.median(spread[places]))
     errors = float(norm.isf(BY_CHANCE / max(len(seen.unit), 1))) * MEDIAN
     for at, one in enumerate(seen.unit):
-        if one.ends in streams:
+        if (one.ends, one.up) in streams:
             delay[:, at] = NOT_SENT
         elif np.isfinite(late[at]) and late[at] > LEAST_DELAY:
             own = seen.delay[:, at]
@@ -264,7 +266,9 @@ def without_delays(seen: Outcome, expected: Outcome, base: Baseline, reorders: b
     line = base.own_delay(seen).astype(np.int64)
     for _, up, places in groups_of(seen):
         whole = excess[:, places][np.isfinite(excess[:, places])]
-        at_random = len(whole) and whole.std() > VARIES * base.spread[int(up)] + LEAST_DELAY
+        at_random = len(whole) and most_of(whole) > VARIES * base.spread[int(up)] + LEAST_DELAY
+        if at_random and is_later(base.excess(seen)[:, places], whole):
+            continue
         some = reorders and expected.overtaken is not None and expected.overtaken[:, places].any()
         if at_random or some:
             arrived = delay[:, places] >= 0  # which packets are late is not predicted
@@ -272,17 +276,31 @@ def without_delays(seen: Outcome, expected: Outcome, base: Baseline, reorders: b
     return seen._replace(delay=delay)
 
 
-def disturbed_streams(seen: Outcome, expected: Outcome, late: Floats) -> set[Ends]:
-    """Return the streams of which packets are expected to be late, lost or sent again."""
+def is_later(excess: Floats, expected: Floats) -> bool:
+    """Return whether most packets of a group are later than nearly all that are expected, of which
+    most are on time. excess, expected: delay beyond the line's own, ns."""
+    known = excess[np.isfinite(excess)]
+    middle, most = np.quantile(expected, (0.5, OF_EXPECTED))
+    return bool(len(known)) and bool(middle < LEAST_DELAY < np.median(known) - most)
+
+
+def most_of(values: Floats) -> float:
+    """Return the standard deviation of normally distributed values that have the 5 and 95 %
+    quantiles of some: few of a stream's packets are sent again, and those are late by far."""
+    low, high = np.quantile(values, (0.05, 0.95))
+    return float(high - low) / (2 * float(norm.isf(0.05)))
+
+
+def disturbed_streams(seen: Outcome, expected: Outcome, late: Floats) -> set[tuple[Ends, bool]]:
+    """Return the streams, and directions, of which packets are expected to be late, lost or sent
+    again."""
     result = set()
     gone = (expected.lost | expected.resent).mean(axis=0)
-    for ends in flows_of(seen.unit):
-        if ends.proto != TCP:
-            continue
-        own = np.array([one.ends == ends for one in seen.unit])
-        known = late[own & np.isfinite(late)]
-        if gone[own].mean() > 2 * LEAST or (len(known) and float(np.median(known)) > LEAST_DELAY):
-            result.add(ends)
+    for ends, up, places in groups_of(seen):
+        known = late[places][np.isfinite(late[places])]
+        many = gone[places].mean() > 2 * LEAST
+        if ends.proto == TCP and (many or (len(known) and float(np.median(known)) > LEAST_DELAY)):
+            result.add((ends, up))
     return result
 
 

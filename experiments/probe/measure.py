@@ -78,6 +78,8 @@ class Measure:
                 way = "up" if acts.way else "down"
                 found.best = found.best._replace(way=way)
                 found.equal = list(dict.fromkeys(one._replace(way=way) for one in found.equal))
+            if act.get("act") == "reorder":  # its share is no chance with which a flow is struck
+                found.parameters.pop("probability", None)
             found.parameters |= parameters
         if refuted:
             found.refute("the trigger alone did not show the effect again")

@@ -48,6 +48,8 @@ NEXT = (1.4, 1.0, 0.7, 0.45, 0.3)
 SMALL, LARGE, SINGLE, SINGLE_APART = 40, 500, 7, 800 * MS
 #: Delay beyond the line's own that a segment has which was sent again, in ns, at least.
 SENT_AGAIN = 90 * MS
+#: How much later than the first write one may be that does not wait for others, in ns.
+CAUGHT_UP = 60 * MS
 #: Copies that show the first drop at the same write, at least, and how far apart, as a share.
 TOGETHER, NEARLY = 3, 0.15
 #: How much faster than a queue's rate writes come whose arrivals show it.
@@ -138,7 +140,8 @@ def first_drop(outcome: Outcome, base: Baseline, core: int, rate: float = 0.0) -
     """Return where the writes behind a core begin to be dropped, None if they do not.
 
     A limit drops the same write of each copy that the line left alone until then; no copy gets
-    further. rate: of a queue that delays the writes, octets/s; 0 for none.
+    further. From there on all writes are late: behind what the line itself loses they catch up.
+    rate: of a queue that delays the writes, octets/s; 0 for none.
     """
     times, sizes, excess = writes_of(outcome, base, core)
     if excess.shape[1] < 3:
@@ -146,8 +149,13 @@ def first_drop(outcome: Outcome, base: Baseline, core: int, rate: float = 0.0) -
     own = sizes / rate * 1e9 if rate else np.zeros(len(sizes))
     before = np.maximum(np.maximum.accumulate(excess, axis=1)[:, :-1], 0.0)
     before = np.concatenate([np.zeros((len(excess), 1)), before], axis=1)
-    late = excess > before + own + SENT_AGAIN
-    first = np.where(late.any(axis=1), late.argmax(axis=1), len(times))
+    if rate:
+        late = excess > before + own + SENT_AGAIN
+        first = np.where(late.any(axis=1), late.argmax(axis=1), len(times))
+    else:
+        on_time = excess < np.median(excess[:, 0]) + CAUGHT_UP
+        last = len(times) - np.argmax(on_time[:, ::-1], axis=1)
+        first = np.where(on_time.any(axis=1), last, 0)
     furthest = int(first.max())
     if furthest == len(times):
         return None

@@ -349,15 +349,14 @@ class Search:
         return len(self.plays.left_over()) + self.is_contradicted()
 
     def take_unsure(self, aside: Sequence[Found]) -> None:
-        """Take the likeliest rules for plain effects that no sure rule explains; note what is left.
+        """Take the likeliest rules for effects that no sure rule explains.
 
         aside: rules that were not sure enough.
         """
         for found in sorted(aside, key=lambda one: -one.probability):
-            rest = {one.key: one for one in self.plays.not_explained()}
-            left = rest.get(found.finding.key)
-            plain = left is not None and left.score > PLAIN and found.explained > LEAST_EXPLAINED
-            if plain and len(found.notes) < 2 and len(self.result.found) < MOST_RULES:
+            left = {one.key for one in self.plays.not_explained()}
+            explains = found.finding.key in left and found.explained > LEAST_EXPLAINED
+            if explains and len(found.notes) < 2 and len(self.result.found) < MOST_RULES:
                 self.result.found.append(found)
 
     def explained_by(self, found: Found) -> set[Key]:
