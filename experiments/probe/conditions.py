@@ -182,6 +182,9 @@ def with_allowances(
                         yield late._replace(scope=scope)
                     if sought.kind == DROP:
                         yield late._replace(scope="flow", media=True)
+                        if ends.proto == TCP:  # without answers the other direction stops, too
+                            way = "up" if unit[struck[0]].up else "down"
+                            yield late._replace(scope="flow", way=way)
                 break
         for after in quotas(through, hits, shows > 0.5):
             for scope in ("flow", "packet"):

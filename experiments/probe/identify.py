@@ -54,7 +54,7 @@ from midcall.testbed.probing.strikes import strikes
 #: Units that are played at most, and those of them that distinguish scopes alone.
 MOST_UNITS, SCOPE_CHECKS = 24, 4
 #: Hypotheses with an allowance that are weighed at first, at most.
-MOST_LATE = 3_000
+MOST_LATE = 4_000
 #: Likeliest hypotheses whose matches are tried with other allowances.
 LIKELY = 60
 #: Units without news after which no more are played.

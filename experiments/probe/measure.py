@@ -13,9 +13,19 @@ from numpy.typing import NDArray
 from midcall.experiments.probe.acts import Acts, Number, share_interval
 from midcall.experiments.probe.allow_list import allow_list
 from midcall.experiments.probe.beliefs import COUNTS, Beliefs, Hypothesis
+from midcall.experiments.probe.fit import affected_of
 from midcall.experiments.probe.found import LIMITS, RARELY, Found, rough_act
 from midcall.experiments.probe.lasting import chance_of, inspected, lasting, with_seen_end
-from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, MARK, PARTIAL, SHARES, Effect
+from midcall.experiments.probe.line_oracle import (
+    DELAY,
+    DOUBLE,
+    DROP,
+    INJECT,
+    MARK,
+    PARTIAL,
+    SHARES,
+    Effect,
+)
 from midcall.experiments.probe.phases import comes_in_runs, phases_of
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.priorities import POINTS, classes
@@ -81,6 +91,8 @@ class Measure:
             if act.get("act") == "reorder":  # its share is no chance with which a flow is struck
                 found.parameters.pop("probability", None)
             found.parameters |= parameters
+            if sought.kind == DOUBLE:
+                self.take_share_of_plays()
         if refuted:
             found.refute("the trigger alone did not show the effect again")
         # only many packets, close together, show these
@@ -149,6 +161,28 @@ class Measure:
         found.act = act
         found.parameters |= parameters
         return parameters
+
+    def take_share_of_plays(self) -> None:
+        """Take the share of datagrams that come twice from all plays of the search, which have far
+        more of them, where it agrees with what the rule's own packets have shown."""
+        found, counts = self.found, []
+        rule, own = found.best.rule(), found.parameters.get("share")
+        if rule is None or own is None:
+            return
+        for one in found.beliefs.seen:
+            struck = strikes(one.through, [rule]).struck[0]
+            twice, usable, _ = affected_of(one.outcome, self.plays.base, found.sought)
+            counts += list(zip((twice & usable)[:, struck].sum(axis=1),
+                               usable[:, struck].sum(axis=1), strict=True))  # fmt: skip
+        seen, sent = np.array(counts, np.float64).reshape(-1, 2).T
+        if not sent.sum():
+            return
+        share = float(seen.sum() / sent.sum())
+        # of copies, whose packets may not be independent
+        error = 1.96 * math.sqrt(float(((seen - share * sent) ** 2).sum())) / float(sent.sum())
+        if own.low <= share <= own.high and error < (own.high - own.low) / 2:
+            found.parameters["share"] = Number(share, share - error, share + error)
+            found.act = found.act | {"share": round(share, 4)}
 
     def take_loss_of_datagrams(self) -> None:
         """Take the act for a loss where some of the datagrams that a rule strikes arrive between

@@ -41,6 +41,7 @@ from midcall.experiments.probe.line_oracle import (
     DELAY,
     DROP,
     INJECT,
+    LOSSES,
     MARK,
     PARTIAL,
     REORDER,
@@ -255,6 +256,8 @@ class Search:
                 functools.partial(explains, found, self.not_shown(found)), LEAST_ODDS
             )
             for found in self.result.found
+            # what comes twice fills a queue, in any scope
+            if finding.kind != DELAY or found.rule.act not in ("duplicate", "mark")
         )
 
     def known(self, found: Found) -> Found | None:
@@ -349,13 +352,14 @@ class Search:
         return len(self.plays.left_over()) + self.is_contradicted()
 
     def take_unsure(self, aside: Sequence[Found]) -> None:
-        """Take the likeliest rules for effects that no sure rule explains.
+        """Take the likeliest rules for losses, and other plain effects, that no sure rule explains.
 
         aside: rules that were not sure enough.
         """
         for found in sorted(aside, key=lambda one: -one.probability):
-            left = {one.key for one in self.plays.not_explained()}
-            explains = found.finding.key in left and found.explained > LEAST_EXPLAINED
+            left = {one.key: one for one in self.plays.not_explained()}.get(found.finding.key)
+            plain = left is not None and (left.kind in LOSSES or left.score > PLAIN)
+            explains = plain and found.explained > LEAST_EXPLAINED
             if explains and len(found.notes) < 2 and len(self.result.found) < MOST_RULES:
                 self.result.found.append(found)
 
