@@ -764,7 +764,7 @@ def late_part(excess: Floats, spread: float) -> Floats | None:
     values = excess[late]
     middle = float(np.median(values))
     alike = np.abs(values - middle) < SURELY_LATE * spread + ALIKE_LATE * middle
-    if 2 * mixed.sum() <= len(mixed) or alike.mean() < CONSTANT:
+    if 2 * mixed.sum() <= mixed.size or alike.mean() < CONSTANT:
         return None
     return np.asarray(values[alike])
 

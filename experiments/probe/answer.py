@@ -10,7 +10,7 @@ from typing import Any
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.beliefs import COUNTS, Hypothesis
-from midcall.experiments.probe.found import FURTHER, Found, Result, order_of
+from midcall.experiments.probe.found import Found, Result, order_of
 from midcall.experiments.probe.prober import Prober
 from midcall.testbed.policy.language import INJECTED, Rule
 
@@ -80,7 +80,7 @@ def clean(result: Result) -> float:
 
 def probability(result: Result) -> float:
     """Return the probability that the rules found are all that is in force."""
-    share = FURTHER ** max(len(result.found) - 1, 0)
+    share = 1.0
     if result.rest:
         share *= SEVERAL if len(result.found) > 1 else ALONE
     elif result.contradicted:

@@ -101,6 +101,8 @@ DOUBTFUL = 8.0
 #: Share of an effect's score that a play to other addresses must show, too, so that the effect does
 #: not depend on the capture's own.
 ALSO = 0.3
+#: Part of an effect that a stream shows without a rule, too, which is then the line's own.
+AS_MUCH = 0.6
 #: Deviations of the line's own delay within which a packet of a stream was not sent again.
 JITTERS = 5
 #: Step of the lag of packets from the subscriber, in ns.
@@ -166,7 +168,7 @@ class Plays:
                 known.append(one)
             self.base = baseline_of(self.prober, [joined(one) for one in controls])
             kept.append(some[0])
-            seen = findings(joined(kept), self.base)
+            seen = self.effects(joined(kept))
             self.prober.taught(
                 "; ".join(f"{one.kind} {one.score:.0f}" for one in seen[:3]) or "no effect"
             )
@@ -176,6 +178,7 @@ class Plays:
                 number + 1 >= LEAST_PLAYS and not SUSPICIOUS <= strongest <= PLAIN
             ):
                 break
+        self.models.clear()  # the line is known better now
         own = PRESETS[self.prober.access].up.delay_ms * MS + FAR_LEG
         self.lag = max(round((self.base.fixed[1] - own) / LAG_STEP), 0) * LAG_STEP
         self.own = joined(kept)
@@ -207,6 +210,26 @@ class Plays:
             # a rule that reads addresses is looked for when the others are known
             return sorted(merged_findings(seen), key=lambda one: one not in matching)
         return []
+
+    def effects(self, outcome: Outcome) -> list[Finding]:
+        """Return the suspicious effects on a play that no rule explains, the surest first, without
+        those that streams have on a line without a rule, too."""
+        return [one for one in findings(outcome, self.base)
+                if one.ends.proto != TCP or not self.is_own(outcome, one)]  # fmt: skip
+
+    def is_own(self, outcome: Outcome, one: Finding) -> bool:
+        """Return whether packets of a stream are about as late in virtual time without a rule, or
+        as many of them do not arrive: a kernel sends only some before the first acknowledgement,
+        and packets wait for each other in the access network's queue."""
+        if one.kind not in (DELAY, DROP):
+            return False
+        places, bare = one.places(outcome.unit), self.simulated((), outcome.unit, False)
+        if one.kind == DROP:
+            lost, own = (some.lost[:, places].mean(axis=0) for some in (outcome, bare))
+            return bool(own.sum() > AS_MUCH * lost.sum())
+        late, own = (medians(self.base.excess(some)[:, places]) for some in (outcome, bare))
+        shows = late > one.amount / 2
+        return bool(shows.any() and np.median(own[shows]) > AS_MUCH * np.median(late[shows]))
 
     def look_again(self) -> None:
         """Play the capture once more, or twice at once up to LEAST_PLAYS, where one play showed a
@@ -242,7 +265,7 @@ class Plays:
         )  # fmt: skip
         shown = [(unit, plain) for unit, outcome in zip(units, outcomes, strict=True) if (plain := [
             one._replace(first=plain_from(outcome, one))
-            for one in findings(outcome, self.base) if one.score > LEAST_LATE])]  # fmt: skip
+            for one in self.effects(outcome) if one.score > LEAST_LATE])]  # fmt: skip
         if not shown:
             return False
         longer, plain = max(shown, key=lambda one: one[1][0].score)
@@ -462,6 +485,10 @@ class Plays:
                 # what is late of a stream may look as if a kernel had sent it again
                 may_look = outcome.streams if lossless else np.ones(len(outcome.unit), bool)
                 loses = (predicted.struck[0] | predicted.lost[0]) & may_look
+                if found.rule.act in BLOCKING:  # a stream without answers stops both ways
+                    stopped = {one.ends for one, lost in zip(outcome.unit, loses, strict=True)
+                               if lost}  # fmt: skip
+                    loses |= outcome.streams & [one.ends in stopped for one in outcome.unit]
                 reorders = found.rule.act == "reorder"
                 flagged = predicted.struck[0] & (found.rule.act in ("duplicate", "reorder"))
                 rest = unexplained(outcome, expected, self.base, kind, loses, limited, wide,
@@ -546,6 +573,12 @@ class Plays:
         if not rules:
             return np.zeros(len(unit), bool)
         return np.asarray(strikes(self.through(unit, False), rules).lost.any(axis=0))
+
+
+def medians(excess: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the median of what is finite of each packet, 0 for nothing: float64[packets]."""
+    columns = (column[np.isfinite(column)] for column in excess.T)
+    return np.array([np.median(one) if len(one) else 0.0 for one in columns])
 
 
 def opened_first(unit: Probe) -> Probe:

@@ -217,8 +217,10 @@ class Search:
             known = self.result.unseen is not None and not self.much_disturbed()
             return "clean" if known else "cannot tell"
         blocks = {INJECT, DROP} & {one.kind for one in seen}
-        least = PLAIN if blocks else UNEXPLAINED
-        if max(one.score for one in seen) < least and all(one.notes for one in self.result.found):
+        least = PLAIN if blocks or self.result.found else UNEXPLAINED
+        limits = self.identifier.limits  # several paces have shown those
+        refuted = all(one.notes and one.sought.limit not in limits for one in self.result.found)
+        if max(one.score for one in seen) < least and refuted:
             return "cannot tell"  # no rule explains it that its own probes do not refute
         if self.result.found:
             acts = {one.rule.act for one in self.result.found}

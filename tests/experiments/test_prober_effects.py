@@ -100,6 +100,18 @@ def test_one_early_copy_does_not_hide_the_delay_of_a_stream_but_copies_held_up_m
     assert not [one for one in findings(outcome_of(unit, held_up), LINE) if one.kind == "delay"]
 
 
+def test_copies_of_a_stream_that_stop_at_different_packets_show_a_drop() -> None:
+    """A limit lets as much pass as it may, and what a kernel sends again takes part of that."""
+    unit = unit_of(60, STREAM)
+    stops = np.array([22, 25, 31, 24, 37, 28, 34, 26])[:, None]
+    delay = np.where(np.arange(60) >= stops, -1, 50 * MS)
+    found = findings(outcome_of(unit, delay), LINE)
+    drops = [one for one in found if one.kind == DROP and one.score > 14]
+    assert [one.first for one in drops] == [22]
+    once = np.where((np.arange(60) >= 59) & (stops == 22), -1, 50 * MS)
+    assert not [one for one in findings(outcome_of(unit, once), LINE) if one.score > 11]
+
+
 def test_a_line_that_loses_half_of_what_it_carries_gives_shares_below_one() -> None:
     unit = unit_of(2, STREAM)
     lossy = LINE._replace(loss=(0.5, 0.5), stuck=(1.0, 1.0))

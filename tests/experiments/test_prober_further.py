@@ -386,6 +386,23 @@ def test_an_effect_that_no_rule_explains_must_be_plainer_to_degrade_a_call(
     assert search.verdict() == verdict
 
 
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_rule_that_its_own_probes_refute_is_a_verdict_if_several_paces_have_shown_it(
+    shown: bool,
+) -> None:
+    search = Search(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), call(), 1.0)
+    finding = Finding(DELAY, call()[0].ends, True, 25.0, 0.2, 0)
+    search.result.findings = [finding]
+    sought = Effect.of_limit({"act": "shape", "rate_kbit": 64.0, "queue_ms": 200.0})
+    rule = hypothesis({"protocol": "udp"})
+    found = Found(rule, 0.9, sought, Beliefs(LINE, [sought]), (), finding, rule, act=sought.act)
+    found.refute("the trigger alone did not show the effect again")
+    search.result.found = [found]
+    if shown:
+        search.identifier.limits[sought.limit] = outcome_of(call(), np.zeros(len(call()), bool), 4)
+    assert search.verdict() == ("degraded" if shown else "cannot tell")
+
+
 def test_what_a_known_rule_leaves_over_of_its_own_flows_is_not_looked_into_again() -> None:
     search = Search(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), call(), 1.0)
     plays = search.plays

@@ -102,6 +102,18 @@ def test_the_limit_of_a_stream_is_measured(
     assert limit.room == pytest.approx(room, rel=0.6)
 
 
+@pytest.mark.parametrize("rate", [200.0, 350.0, 500.0])
+def test_the_policer_of_a_stream_is_measured_on_a_line_that_loses_packets(rate: float) -> None:
+    """What the line loses makes a stream late, too, but it catches up again."""
+    rule = rule_of({"protocol": "tcp"}, "police", rate_kbit=rate, bucket_bytes=14_000)
+    prober, base = line_of(rule, "fibre", Noise(loss=0.035, reorder=0.02))
+    limit = stream_limit(prober, base, HELLO, False)
+    assert limit is not None
+    assert limit.act == "police"
+    assert limit.rate == pytest.approx(rate, rel=0.2)
+    assert limit.room == pytest.approx(14_000, rel=0.4)
+
+
 @pytest.mark.parametrize("rule", [
     rule_of({"protocol": "udp"}, "police", rate_kbit=64.0, bucket_bytes=6_000),
     rule_of({"protocol": "tcp"}, "delay", delay_ms=150.0),

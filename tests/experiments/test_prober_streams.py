@@ -12,6 +12,7 @@ import pytest
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.localise.messages import client_hello, noise
 from midcall.experiments.probe import run
+from midcall.experiments.probe.acts import late_part, reordered
 from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
 from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
 from midcall.experiments.probe.choice import Choice, is_playable
@@ -119,6 +120,43 @@ def test_a_stream_waits_under_a_limit_for_what_came_before() -> None:
     policer = {"act": "police", "rate_kbit": 64.0, "bucket_bytes": 800}
     waits = waits_in_streams(outcome, Effect.of_limit(policer))
     assert np.round(waits / MS).tolist() == [0, 0, 30, 70]
+
+
+@pytest.mark.parametrize(("share", "spread", "part"), [
+    (0.23, 2.0, True), (0.6, 2.0, True), (0.02, 2.0, False), (1.0, 2.0, False), (0.5, 30.0, False),
+], ids=["few", "most", "hardly any", "all", "at random"])  # fmt: skip
+def test_segments_out_of_order_are_a_part_that_is_late(
+    share: float, spread: float, part: bool
+) -> None:
+    rng = np.random.default_rng(7)
+    excess = rng.normal(0, 2.0, (14, 15))
+    late = rng.random(excess.shape) < share
+    excess[late] += 57 + rng.normal(0, spread, int(late.sum()))
+    seen = late_part(excess, 2.0)
+    assert (seen is not None) == part
+    if seen is not None:
+        numbers = reordered(seen, excess.size)[1]
+        assert numbers["delay_ms"].low < 57 < numbers["delay_ms"].high
+        assert numbers["share"].low < share < numbers["share"].high
+
+
+def test_copies_that_are_late_as_a_whole_are_no_segments_out_of_order() -> None:
+    excess = np.random.default_rng(8).normal(0, 2.0, (14, 15))
+    excess[::3] += 57
+    assert late_part(excess, 2.0) is None
+
+
+def test_segments_out_of_order_are_named() -> None:
+    rule = rule_of({"protocol": "tcp", "direction": "down", "size": "1001-"}, "reorder",
+                   share=0.25, delay_ms=60.0)  # fmt: skip
+    packets = [Sent(0, True, STREAM, client_hello("call.example"))]
+    packets += [Sent((200 + 40 * n) * MS, n % 5 == 0, STREAM, noise(90 if n % 5 == 0 else 1300, n))
+                for n in range(120)]  # fmt: skip
+    act = run.against(Policy((rule,)), tuple(packets), "fibre", 4, Noise()).answer["act"]
+    assert act["name"] == "reorder"
+    assert "probability" not in act["parameters"]
+    assert act["parameters"]["delay_ms"]["low"] < 60 < act["parameters"]["delay_ms"]["high"]
+    assert act["parameters"]["share"]["low"] < 0.25 < act["parameters"]["share"]["high"]
 
 
 def test_the_line_itself_holds_up_a_stream_as_simulated() -> None:
