@@ -249,13 +249,15 @@ class Refiner:
         found = [ipaddress.ip_network((own, bits), strict=False)]
         others = [one for word in keys["addresses"] if not
                   (one := ipaddress.ip_network(word)).overlaps(found[0])]  # fmt: skip
-        if others and bits < count:  # as long as the own one, if their neighbours are struck, too
-            fars = [flipped_bit(one.network_address.packed, bits) for one in others]
+        # the core has one version of IP
+        alike = [one for one in others if one.version == found[0].version]
+        if alike and bits < count:  # as long as the own one, if their neighbours are struck, too
+            fars = [flipped_bit(one.network_address.packed, bits) for one in alike]
             cores = [self.with_last(last._replace(ends=last.ends._replace(far=far)))
                      for far in fars]  # fmt: skip
-            hits = self.ask(cores, "which other prefixes")
-            others = [one.supernet(new_prefix=min(bits, one.prefixlen)) if hit else one
-                      for one, hit in zip(others, hits, strict=True)]  # fmt: skip
+            hits = dict(zip(alike, self.ask(cores, "which other prefixes"), strict=True))
+            others = [one.supernet(new_prefix=min(bits, one.prefixlen)) if hits.get(one) else one
+                      for one in others]  # fmt: skip
         return [str(one) for one in dict.fromkeys([*found, *others])]
 
     # -- payload

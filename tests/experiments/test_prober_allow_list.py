@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import tomllib
 from collections.abc import Sequence
 from typing import Any
@@ -141,8 +142,9 @@ def test_what_passes_shows_the_scope_of_the_rule_and_of_the_one_in_front_of_it()
 @pytest.mark.parametrize("rules", [
     ({"match": {"addresses": ["203.0.112.0/22"]}, "act": "delay", "delay_ms": 150.0},
      {"match": {"payload": ["rtp"]}, "act": "drop", "scope": "packet"}),
-    ({"match": {"addresses": ["203.0.112.0/22"]}, "act": "drop"},
-     {"match": {"protocol": "udp"}, "act": "delay", "delay_ms": 150.0}),
+    pytest.param(({"match": {"addresses": ["203.0.112.0/22"]}, "act": "drop"},
+                  {"match": {"protocol": "udp"}, "act": "delay", "delay_ms": 150.0}),
+                 marks=[pytest.mark.slow, pytest.mark.longest]),
 ], ids=["delay, then drop", "drop, then delay"])  # fmt: skip
 def test_what_another_rule_decides_is_not_said_to_pass(rules: Sequence[dict[str, Any]]) -> None:
     unit = media(30, ALLOWED, OTHER)
@@ -161,6 +163,8 @@ def test_where_a_payload_is_of_another_kind_nothing_is_said_to_pass() -> None:
     assert not [one for one in as_well(answer.answer) if one["act"] == "pass"]
 
 
+@pytest.mark.slow
+@pytest.mark.longest
 def test_what_a_further_rule_lets_pass_is_a_rule_of_the_answer() -> None:
     rules = (rule_of({"payload": ["dns"]}, "drop"),
              rule_of({"addresses": ["203.0.112.0/22"]}, "pass"),
@@ -205,3 +209,17 @@ def test_ports_that_pass_are_named_once() -> None:
     assert {123, 443} <= set(ports) <= {53, 123, 443}
     assert len(ports) == len(set(ports))
     assert ({"payload": ["dns"]} in passed) == (53 not in ports)
+
+
+def test_a_list_of_prefixes_of_both_versions_of_ip_is_named() -> None:
+    rule = rule_of({"addresses": ["203.0.112.0/22", "2001:db8:7::/48"]}, "drop")
+    near = ipaddress.ip_address("fd4d:1944::9").packed
+    fars = [ipaddress.ip_address(f"2001:db8:{place}::9").packed for place in (7, 9)]
+    sixth = [one._replace(ends=one.ends._replace(near=near)) for one in media(24, *fars)]
+    unit = in_order([*sixth, *media(20, ALLOWED, OTHER)])
+    answer = run.against(Policy((rule,)), unit, "4g", 3, NOISE).answer
+    assert (answer["act"]["name"], answer["direction"]) == ("drop", "both")
+    rules = [answer["trigger"]["match"], *(one["trigger"]["match"] for one in as_well(answer))]
+    named = [ipaddress.ip_network(word) for match in rules for word in match["addresses"]]
+    for far, struck in zip((ALLOWED, OTHER, *fars), (True, False) * 2, strict=True):
+        assert any(ipaddress.ip_address(far) in one for one in named) == struck
