@@ -52,6 +52,8 @@ UNDISTURBED = 0.2
 #: Ports at which ranges often begin or end, and how much farther from a port each next one is that
 #: is tried.
 ROUND, NEARER = (1024, 10_000, 16_384, 32_768, 49_152, 50_000, 60_000), 4
+#: STUN methods before and behind the trigger's own that are tried, and the largest one (RFC 8489).
+NEAR_METHODS, LAST_METHOD = 4, 0xFFF
 #: Packets of each direction that show an act which strikes nearly all: of several, some may pass.
 FEW = 1
 #: Largest windows that are searched: packets, IP octets, seconds.
@@ -370,10 +372,12 @@ class Refiner:
         return [] if len(hits) == len(by_kind) else [own, *hits]
 
     def methods(self, keys: dict[str, Any]) -> list[str | int] | None:
-        """Return the STUN methods that are struck."""
+        """Return the STUN methods that are struck, of those with a name and the trigger's
+        neighbours: a vendor's own methods follow each other."""
         last = self.core[-1]
         own = read(last).method
-        numbers = [number for number in METHODS.values() if number != own]
+        near = range(max(own - NEAR_METHODS, 0), min(own + NEAR_METHODS, LAST_METHOD) + 1)
+        numbers = sorted({*METHODS.values(), *near} - {own})
         cores = []
         for number in numbers:
             kind = method_bits(number) | int.from_bytes(last.payload[:2], "big") & 0x0110

@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from midcall.captures.wire.stun import method_bits
+from midcall.experiments.localise.messages import noise
 from midcall.experiments.localise.packet_fields import read
+from midcall.experiments.probe import run
 from midcall.experiments.probe.acts import Acts, Measured
 from midcall.experiments.probe.atoms import atoms, places
 from midcall.experiments.probe.beliefs import Beliefs, hypothesis
@@ -30,7 +33,7 @@ from midcall.experiments.probe.rates import Limit
 from midcall.experiments.probe.tails import Tail
 from midcall.experiments.probe.units import Size, repeated_unit
 from midcall.testbed.conformance.transcript import scene
-from midcall.testbed.policy.operator import EMPTY
+from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.probe import Probe, Sent, ip_size, probe_of
 from midcall.testbed.probing.strikes import passing, strikes
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
@@ -263,3 +266,16 @@ def test_the_kind_of_a_payload_is_the_one_by_which_the_box_strikes_it() -> None:
         assert strikes(through, [rule]).struck[0, at] or not unit[at].payload
     assert {"quic", "rtp", "dns", "stun", "tls-hello"} <= kinds
     assert read(unit[-3]).kind == "quic"
+
+
+def test_the_methods_of_a_vendor_are_named_together() -> None:
+    """Its own methods follow each other, and of one flow few of them may be seen."""
+    rule = rule_of({"stun_method": [513, 514, 517]}, "drop", scope="packet")
+    unit = tuple(
+        Sent(at * 30 * MS, up, FLOW, method_bits(method).to_bytes(2, "big") + bytes(2)
+             + bytes.fromhex("2112a442") + noise(12, "transaction", at))
+        for at, (up, method) in enumerate([(True, 514), (False, 1), (True, 1), (False, 514)] * 8)
+    )  # fmt: skip
+    answer = run.against(Policy((rule,)), unit, "4g", 3, Noise()).answer
+    assert (answer["act"]["name"], answer["scope"]) == ("drop", "packet")
+    assert sorted(answer["trigger"]["match"]["stun_method"]) == [513, 514, 517]
