@@ -69,6 +69,8 @@ def test_what_follows_a_trigger_does_not_meet_the_rule_by_itself() -> None:
     assert answer["begin"]["value"] == pytest.approx(2200, rel=0.02)
 
 
+@pytest.mark.slow
+@pytest.mark.longest
 def test_of_equal_datagrams_it_shows_which_came_twice() -> None:
     match = {"ports": [3478], "direction": "up"}
     answer = answered(match, "duplicate", NOISES[0], scope="packet", share=0.4)

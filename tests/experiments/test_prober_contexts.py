@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 
 from midcall.captures.wire.stun import method_bits
-from midcall.experiments.localise.messages import noise
 from midcall.experiments.localise.packet_fields import read
-from midcall.experiments.probe import run
 from midcall.experiments.probe.acts import Acts, Measured
 from midcall.experiments.probe.atoms import atoms, places
 from midcall.experiments.probe.beliefs import Beliefs, hypothesis
@@ -26,14 +24,15 @@ from midcall.experiments.probe.expected import unexplained
 from midcall.experiments.probe.fit import LATE, ends_of_streams, fits_of_limit, waits_in_streams
 from midcall.experiments.probe.found import Found, Result
 from midcall.experiments.probe.kinds import with_small_bucket
-from midcall.experiments.probe.line_oracle import DELAY, PARTIAL, Effect
+from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
 from midcall.experiments.probe.plays import CARRIED, DEEPER, Plays
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
 from midcall.experiments.probe.rates import Limit
+from midcall.experiments.probe.refine import Refiner
 from midcall.experiments.probe.tails import Tail
 from midcall.experiments.probe.units import Size, repeated_unit
 from midcall.testbed.conformance.transcript import scene
-from midcall.testbed.policy.operator import EMPTY, Policy
+from midcall.testbed.policy.operator import EMPTY
 from midcall.testbed.probing.probe import Probe, Sent, ip_size, probe_of
 from midcall.testbed.probing.strikes import passing, strikes
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
@@ -270,12 +269,12 @@ def test_the_kind_of_a_payload_is_the_one_by_which_the_box_strikes_it() -> None:
 
 def test_the_methods_of_a_vendor_are_named_together() -> None:
     """Its own methods follow each other, and of one flow few of them may be seen."""
-    rule = rule_of({"stun_method": [513, 514, 517]}, "drop", scope="packet")
-    unit = tuple(
-        Sent(at * 30 * MS, up, FLOW, method_bits(method).to_bytes(2, "big") + bytes(2)
-             + bytes.fromhex("2112a442") + noise(12, "transaction", at))
-        for at, (up, method) in enumerate([(True, 514), (False, 1), (True, 1), (False, 514)] * 8)
-    )  # fmt: skip
-    answer = run.against(Policy((rule,)), unit, "4g", 3, Noise()).answer
-    assert (answer["act"]["name"], answer["scope"]) == ("drop", "packet")
-    assert sorted(answer["trigger"]["match"]["stun_method"]) == [513, 514, 517]
+    prober, base = line_of(rule_of({"stun_method": [513, 514, 517]}, "drop", scope="packet"))
+    best = hypothesis({"stun_method": [514]}, "packet")
+    body = method_bits(514).to_bytes(2, "big") + bytes(2) + bytes.fromhex("2112a442") + bytes(12)
+    core = (Sent(0, True, FLOW, body),)
+    tail = Tail(prober, base, Effect(DROP, 1.0, 1.0), best,
+                lambda some, tight: passing(some, "4g", STREAM_PATIENCE), core)  # fmt: skip
+    found = Refiner(tail, best, core).methods(best.keys)
+    assert found is not None
+    assert sorted(found, key=str) == [513, 514, 517]

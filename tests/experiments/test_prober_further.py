@@ -89,6 +89,8 @@ def test_rules_on_one_flow_are_both_named(rules: tuple[Rule, ...]) -> None:
         assert any(all(names(rule, one)) for one in found), (rule, found)
 
 
+@pytest.mark.slow
+@pytest.mark.longest
 def test_a_rule_on_a_flow_that_is_not_among_the_busiest_is_named() -> None:
     words = [f"0.{number:02} > udp peer:{7000 + number}/{41000 + number} rtp 160 x12 0.02"
              for number in range(17)]  # fmt: skip

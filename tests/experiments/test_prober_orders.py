@@ -336,6 +336,8 @@ def test_datagrams_that_always_arrive_between_lost_ones_show_no_loss() -> None:
     assert found.act["act"] == "loss"
 
 
+@pytest.mark.slow
+@pytest.mark.longest
 def test_a_drop_for_half_of_the_clients_of_a_lossy_line_is_no_loss() -> None:
     rule = rule_of({"protocol": "udp"}, "drop", probability=0.5, per="client")
     line = Noise(loss=0.05, jitter_ms=3)
