@@ -57,10 +57,11 @@ from midcall.testbed.probing.strikes import strikes
 MOST_TRIES = 7
 #: Conditions whose values are lists that a rule has as a whole.
 LISTS = ("addresses", "dns", "name", "payload")
-#: Probability from which a further rule is named at once: its scope may be in doubt.
+#: Probability from which a further rule is named at once, as its scope may be in doubt, and below
+#: which a rule explains nothing.
 LEAST_SURE = 0.3
-#: Score from which an effect that blocks nothing degrades a call although no rule explains it: the
-#: capture was played until an effect was plain.
+#: Score from which an effect that blocks nothing degrades a call although no rule explains it, or
+#: none that is likely: the capture was played until an effect was plain.
 UNEXPLAINED = 60.0
 #: Share of losses of controls, or of packets that others overtake, that few lines have.
 MUCH = 0.08
@@ -217,10 +218,12 @@ class Search:
             known = self.result.unseen is not None and not self.much_disturbed()
             return "clean" if known else "cannot tell"
         blocks = {INJECT, DROP} & {one.kind for one in seen}
-        least = PLAIN if blocks or self.result.found else UNEXPLAINED
-        limits = self.identifier.limits  # several paces have shown those
-        refuted = all(one.notes and one.sought.limit not in limits for one in self.result.found)
-        if max(one.score for one in seen) < least and refuted:
+        # several paces have shown some limits
+        shown = any(one.sought.limit in self.identifier.limits for one in self.result.found)
+        improbable = not shown and all(one.probability < LEAST_SURE for one in self.result.found)
+        refuted = not shown and all(one.notes for one in self.result.found)
+        least = PLAIN if blocks or not improbable else UNEXPLAINED
+        if max(one.score for one in seen) < least and (improbable or refuted):
             return "cannot tell"  # no rule explains it that its own probes do not refute
         if self.result.found:
             acts = {one.rule.act for one in self.result.found}

@@ -71,10 +71,9 @@ def test_addresses_that_pass_are_named_with_their_prefix_and_ports_that_are_stru
     assert {let_pass["scope"], *(one["scope"] for one in let_pass["equal"])} == {"packet", "flow"}
 
 
-@pytest.mark.parametrize(("scope", "shared"), [
-    pytest.param("packet", "packet", marks=[pytest.mark.slow, pytest.mark.longest]),
-    ("flow", "pair"),
-])  # fmt: skip
+@pytest.mark.slow
+@pytest.mark.longest
+@pytest.mark.parametrize(("scope", "shared"), [("packet", "packet"), ("flow", "pair")])
 def test_a_kind_that_passes_in_front_of_a_queue_is_named(scope: str, shared: str) -> None:
     shape = {"rate_kbit": 40.0, "queue_ms": 300.0}
     rules = (rule_of({"payload": ["stun"]}, "pass", scope=scope),

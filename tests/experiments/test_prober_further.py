@@ -18,7 +18,7 @@ from midcall.experiments.probe.effects import Finding, joined
 from midcall.experiments.probe.excerpts import around
 from midcall.experiments.probe.expected import without_delays
 from midcall.experiments.probe.found import Found, Result
-from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
+from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, REORDER, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import SHARE, STREAM_PATIENCE, Prober
 from midcall.experiments.probe.rates import datagram_limit
@@ -75,10 +75,11 @@ def named(
             rule_of({"payload": ["rtp"], "direction": "down"}, "delay", delay_ms=120,
                     scope="packet"),
         ),
-        (
-            rule_of({"stun": True}, "delay", delay_ms=200, scope="packet"),
-            rule_of({"payload": ["rtp"]}, "drop", scope="packet",
-                    after={"seconds": 0.3, "per": "pair"}),
+        pytest.param(
+            (rule_of({"stun": True}, "delay", delay_ms=200, scope="packet"),
+             rule_of({"payload": ["rtp"]}, "drop", scope="packet",
+                     after={"seconds": 0.3, "per": "pair"})),
+            marks=[pytest.mark.slow, pytest.mark.longest],
         ),
     ],
     ids=["opposite directions", "an allowance of a pair"],
@@ -403,6 +404,23 @@ def test_a_rule_that_its_own_probes_refute_is_a_verdict_if_several_paces_have_sh
     if shown:
         search.identifier.limits[sought.limit] = outcome_of(call(), np.zeros(len(call()), bool), 4)
     assert search.verdict() == ("degraded" if shown else "cannot tell")
+
+
+@pytest.mark.parametrize(("kind", "probability", "verdict"), [
+    (REORDER, 0.1, "cannot tell"), (REORDER, 0.4, "degraded"), (DROP, 0.1, "degraded"),
+])  # fmt: skip
+def test_an_effect_that_only_an_unlikely_rule_explains_degrades_no_call(
+    kind: str, probability: float, verdict: str
+) -> None:
+    """A line that reorders much by itself had an answer with 0.1."""
+    search = Search(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), call(), 1.0)
+    finding = Finding(kind, call()[0].ends, True, 40.0, 0.2, 0)
+    search.result.findings = [finding]
+    rule, sought = hypothesis({"protocol": "udp"}), Effect(kind, 0.2)
+    act = {"act": "reorder", "share": 0.2, "delay_ms": 40.0}
+    search.result.found = [Found(rule, probability, sought, Beliefs(LINE, [sought]), (), finding,
+                                 rule, act=act)]  # fmt: skip
+    assert search.verdict() == verdict
 
 
 def test_what_a_known_rule_leaves_over_of_its_own_flows_is_not_looked_into_again() -> None:
