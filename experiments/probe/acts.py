@@ -380,19 +380,8 @@ class Acts:
         if tail.sought.kind == PARTIAL and tail.sought.chance > 0.999:
             self.by_chance = splits(outcome, struck, max(tail.base.loss))
         outcome = self.enforced(outcome, struck)
-        measured = {up: measure(tail, outcome, struck, up, fast_begin, first)
-                    for up in (True, False)}  # fmt: skip
-        ways = [one for one in measured.values() if one is not None]
+        ways = self.ways_of(outcome, struck, fast_begin, first)
         datagrams = self.core[-1].ends.proto != TCP
-        late = tail.sought.kind == DELAY
-        spread = max(tail.base.spread)
-        # of a stream's packets, those that are sent again are later than a rule makes them
-        part = MIDDLE if datagrams else SOONEST
-        if len(ways) > 1 and (datagrams or late) and differ(ways[0], ways[1], spread, part):
-            self.way = self.core[-1].up  # the other direction is another rule's
-            if not datagrams:  # both directions wait where one is late: the later one is struck
-                self.way = max(ways, key=lambda one: quantile([one.slow_excess], part)).up
-            ways = [one for one in ways if one.up == self.way]
         if not datagrams and never_arrives(outcome, struck, first):
             self.certain = True  # of what a gap holds back, only the gap itself counts as lost
             return {}, {}
@@ -409,11 +398,30 @@ class Acts:
             return self.of_datagrams(ways, pace)
         if tail.sought.kind == DROP:  # a stream shows rates only through its own control
             return {}, {}
-        if late:
+        if tail.sought.kind == DELAY:
             # what is late of a part of its packets keeps those behind it waiting, too
             most = quantile([one.slow_excess for one in ways], 1 - LEAST_OF_PART)
             return self.delay(max(pace.late_slow, min(most, MOST_OF_PART)))
         return self.loss_of_stream(outcome, struck & (np.arange(len(struck)) >= first))
+
+    def ways_of(
+        self, outcome: Outcome, struck: Bools, fast_begin: int, first: int
+    ) -> list[Measured]:  # fmt: skip
+        """Return what the directions of the struck packets show; of two that differ only the one
+        that shows the act. struck: bool[packets]; fast_begin, first: see `act_unit`."""
+        tail, last = self.tail, self.core[-1]
+        measured = (measure(tail, outcome, struck, up, fast_begin, first) for up in (True, False))
+        ways = [one for one in measured if one is not None]
+        datagrams = last.ends.proto != TCP
+        # of a stream's packets, those that are sent again are later than a rule makes them
+        part, spread = MIDDLE if datagrams else SOONEST, max(tail.base.spread)
+        may_differ = len(ways) > 1 and (datagrams or tail.sought.kind == DELAY)
+        if may_differ and differ(ways[0], ways[1], spread, part):
+            self.way = last.up  # the other direction is another rule's
+            if not datagrams:  # both directions wait where one is late: the later one is struck
+                self.way = max(ways, key=lambda one: quantile([one.slow_excess], part)).up
+            ways = [one for one in ways if one.up == self.way]
+        return ways
 
     def ask(self, question: str, units: list[Probe], copies: int, **more: Any) -> list[Outcome]:
         """Return the outcomes of units; a question is played once."""
@@ -572,13 +580,9 @@ class Acts:
         if sought.kind == DOUBLE:
             return {"act": "duplicate", "share": round(max(share.value, 0.001), 4)}, {
                 "share": share}  # fmt: skip
-        late = excess[affected] / MS
         rest = excess[usable & ~affected & np.isfinite(excess)] / MS
-        delay = float(np.median(late) - (np.median(rest) if len(rest) else 0.0))
-        doubt = 1.25 * 1.96 * float(np.std(late)) / math.sqrt(len(late)) + 1.0
-        return {"act": "reorder", "share": round(max(share.value, 0.001), 4),
-                "delay_ms": round(max(delay, 0.1), 1)}, {
-            "share": share, "delay_ms": Number(delay, delay - doubt, delay + doubt)}  # fmt: skip
+        usual = float(np.median(rest)) if len(rest) else 0.0
+        return reordered(excess[affected] / MS - usual, share)
 
     def loss(
         self, ways: list[Measured], loss: list[float]
@@ -705,7 +709,8 @@ class Acts:
             excess = tail.base.excess(outcome)[:, struck] / MS
             part = late_part(excess, max(tail.base.spread) / MS)
             if part is not None:
-                return reordered(part, int(np.isfinite(excess).sum()))
+                late, count = len(part), int(np.isfinite(excess).sum())
+                return reordered(part, Number(late / count, *share_interval(late, count)))
         outcome = self.enforced(outcome, struck)
         excess = tail.base.excess(outcome)[:, struck]
         values = excess[np.isfinite(excess)] / MS
@@ -769,15 +774,14 @@ def late_part(excess: Floats, spread: float) -> Floats | None:
     return np.asarray(values[alike])
 
 
-def reordered(late: Floats, count: int) -> tuple[dict[str, Any], dict[str, Number]]:
-    """Return the act that delays a share of packets, from the delays of those that are late, in ms,
-    of so many packets."""
-    share, delay = len(late) / count, float(np.median(late))
-    error = 1.96 * float(np.std(late)) / math.sqrt(len(late)) + 1.0
-    return {"act": "reorder", "share": round(share, 4), "delay_ms": round(delay, 2)}, {
-        "share": Number(share, *share_interval(len(late), count)),
-        "delay_ms": Number(delay, delay - error, delay + error),
-    }
+def reordered(late: Floats, share: Number) -> tuple[dict[str, Any], dict[str, Number]]:
+    """Return the act that delays a share of packets, so that others come before them, and its
+    numbers. late: delays of packets that are late, in ms."""
+    delay = float(np.median(late))
+    doubt = 1.25 * 1.96 * float(np.std(late)) / math.sqrt(len(late)) + 1.0
+    return {"act": "reorder", "share": round(max(share.value, 0.001), 4),
+            "delay_ms": round(max(delay, 0.1), 1)}, {
+        "share": share, "delay_ms": Number(delay, delay - doubt, delay + doubt)}  # fmt: skip
 
 
 def pace_of(way: Measured) -> float:

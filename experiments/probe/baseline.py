@@ -194,6 +194,12 @@ def reordered_share(outcomes: list[Outcome]) -> float:
     return max((gone + 1) / (count + 2), LEAST_REORDERED) if count else LEAST_REORDERED
 
 
+def medians(excess: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the median of what is finite in each column, nan for nothing: float64[columns]."""
+    columns = (column[np.isfinite(column)] for column in excess.T)
+    return np.array([float(np.median(one)) if len(one) else np.nan for one in columns])
+
+
 def deviation(values: NDArray[np.float64]) -> float:
     """Return a robust standard deviation: from the median absolute deviation."""
     return float(1.4826 * np.median(np.abs(values - np.median(values))))

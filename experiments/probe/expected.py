@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm  # type: ignore[import-untyped]
 
 from midcall.captures.packets.numbers import TCP
-from midcall.experiments.probe.baseline import Baseline, control_units
+from midcall.experiments.probe.baseline import Baseline, control_units, medians
 from midcall.experiments.probe.effects import groups_of
 from midcall.experiments.probe.found import LIMITS
 from midcall.experiments.probe.line_oracle import DOUBLE, LOSSES, MARK
@@ -244,7 +244,7 @@ def without_delays(seen: Outcome, expected: Outcome, base: Baseline, reorders: b
     excess = base.excess(expected)
     delay = seen.delay.copy()
     known = [column[np.isfinite(column)] for column in excess.T]
-    late = np.array([float(np.median(one)) if len(one) else math.nan for one in known])
+    late = medians(excess)
     spread = np.array([float(np.std(one)) if len(one) else 0.0 for one in known])
     streams = disturbed_streams(seen, expected, late)
     for _, _, places in groups_of(seen):  # few copies show a packet's own spread badly
@@ -266,7 +266,9 @@ def without_delays(seen: Outcome, expected: Outcome, base: Baseline, reorders: b
     line = base.own_delay(seen).astype(np.int64)
     for _, up, places in groups_of(seen):
         whole = excess[:, places][np.isfinite(excess[:, places])]
-        at_random = len(whole) and most_of(whole) > VARIES * base.spread[int(up)] + LEAST_DELAY
+        at_random = (
+            len(whole) and quantile_deviation(whole) > VARIES * base.spread[int(up)] + LEAST_DELAY
+        )
         if at_random and is_later(base.excess(seen)[:, places], whole):
             continue
         some = reorders and expected.overtaken is not None and expected.overtaken[:, places].any()
@@ -284,7 +286,7 @@ def is_later(excess: Floats, expected: Floats) -> bool:
     return bool(len(known)) and bool(middle < LEAST_DELAY < np.median(known) - most)
 
 
-def most_of(values: Floats) -> float:
+def quantile_deviation(values: Floats) -> float:
     """Return the standard deviation of normally distributed values that have the 5 and 95 %
     quantiles of some: few of a stream's packets are sent again, and those are late by far."""
     low, high = np.quantile(values, (0.05, 0.95))

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.baseline import Baseline
-from midcall.experiments.probe.beliefs import SURE_RATE, Beliefs
+from midcall.experiments.probe.beliefs import SURE_RATE, Beliefs, Seen
 from midcall.experiments.probe.effects import Finding, findings
 from midcall.experiments.probe.fit import affected_of
 from midcall.experiments.probe.found import LIMITS
@@ -25,6 +26,7 @@ from midcall.experiments.probe.rates import (
     rate_limit,
     shaper,
 )
+from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.strikes import strikes
 
 #: Buckets and queues that are tried, as shares of the one that fits a flow: which packets spend
@@ -112,16 +114,25 @@ def is_limited(plays: Plays, finding: Finding) -> bool:
 
 def share_of(beliefs: Beliefs, base: Baseline) -> float:
     """Return the share of struck packets that show an effect beyond the line's own."""
-    gone = count = 0
-    for seen in beliefs.seen:
-        rule = beliefs.best.rule()
-        assert rule is not None
-        struck = strikes(seen.through, [rule]).struck[0]
-        affected, usable, _ = affected_of(seen.outcome, base, beliefs.sought)
-        gone += int((affected & usable)[:, struck].sum())
-        count += int(usable[:, struck].sum())
+    rule = beliefs.best.rule()
+    assert rule is not None
+    gone, count = counts_of(beliefs.seen, base, beliefs.sought, rule).sum(axis=0)
     loss = max(base.loss) if beliefs.sought.kind == PARTIAL else 0.0
-    return min(max((gone / max(count, 1) - loss) / (1 - loss), 0.03), 1.0)
+    return float(min(max((gone / max(count, 1) - loss) / (1 - loss), 0.03), 1.0))
+
+
+def counts_of(
+    seen: Sequence[Seen], base: Baseline, sought: Effect, rule: Rule
+) -> NDArray[np.int64]:  # fmt: skip
+    """Return of each copy of some plays how many of the packets that a rule strikes show an effect,
+    and how many could: int64[copies, 2]."""
+    result = [np.zeros((0, 2), np.int64)]
+    for one in seen:
+        struck = strikes(one.through, [rule]).struck[0]
+        affected, usable, _ = affected_of(one.outcome, base, sought)
+        counts = ((some & usable)[:, struck].sum(axis=1) for some in (affected, usable))
+        result.append(np.stack(list(counts), axis=1))
+    return np.concatenate(result)
 
 
 def limits_of(outcome: Outcome, base: Baseline, finding: Finding) -> Iterator[Effect]:

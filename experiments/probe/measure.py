@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from midcall.experiments.probe.acts import Acts, Number, share_interval
 from midcall.experiments.probe.allow_list import allow_list
 from midcall.experiments.probe.beliefs import COUNTS, Beliefs, Hypothesis
-from midcall.experiments.probe.fit import affected_of
 from midcall.experiments.probe.found import LIMITS, RARELY, Found, rough_act
+from midcall.experiments.probe.kinds import counts_of
 from midcall.experiments.probe.lasting import chance_of, inspected, lasting, with_seen_end
 from midcall.experiments.probe.line_oracle import (
     DELAY,
@@ -165,44 +165,30 @@ class Measure:
     def take_share_of_plays(self) -> None:
         """Take the share of datagrams that come twice from all plays of the search, which have far
         more of them, where it agrees with what the rule's own packets have shown."""
-        found, counts = self.found, []
-        rule, own = found.best.rule(), found.parameters.get("share")
+        found, rule = self.found, self.found.best.rule()
+        own = found.parameters.get("share")
         if rule is None or own is None:
             return
-        for one in found.beliefs.seen:
-            struck = strikes(one.through, [rule]).struck[0]
-            twice, usable, _ = affected_of(one.outcome, self.plays.base, found.sought)
-            counts += list(zip((twice & usable)[:, struck].sum(axis=1),
-                               usable[:, struck].sum(axis=1), strict=True))  # fmt: skip
-        seen, sent = np.array(counts, np.float64).reshape(-1, 2).T
-        if not sent.sum():
-            return
-        share = float(seen.sum() / sent.sum())
-        # of copies, whose packets may not be independent
-        error = 1.96 * math.sqrt(float(((seen - share * sent) ** 2).sum())) / float(sent.sum())
-        if own.low <= share <= own.high and error < (own.high - own.low) / 2:
-            found.parameters["share"] = Number(share, share - error, share + error)
-            found.act = found.act | {"share": round(share, 4)}
+        whole = share_of_copies(counts_of(found.beliefs.seen, self.plays.base, found.sought, rule))
+        if own.low <= whole.value <= own.high and whole.high - whole.low < own.high - own.low:
+            found.parameters["share"] = whole
+            found.act = found.act | {"share": round(whole.value, 4)}
 
     def take_loss_of_datagrams(self) -> None:
         """Take the act for a loss where some of the datagrams that a rule strikes arrive between
         others that are lost: a stream never gets through a loss of most packets. Where the same
         ones arrive in all copies, the rule has a condition that is not known."""
         counts = of_datagrams(self.found)
-        lost, sent, between, all_between, always = counts.sum(axis=0)
+        between, all_between, always = counts[:, 2:].sum(axis=0)
         most = share_interval(int(between), int(all_between))[1]
         if all_between - between < FEW_ARRIVALS or most > MOST_LOST:
             return
         if 2 * always > all_between - between:
             self.found.refute("some packets that the rule should strike always arrive")
             return
-        share = float(lost / sent)
-        # of copies, as losses may come in bursts
-        error = 1.96 * math.sqrt(float(((counts[:, 0] - share * counts[:, 1]) ** 2).sum())) / sent
-        self.found.act = {"act": "loss", "loss": round(share, 4)}
-        self.found.parameters["loss"] = Number(
-            share, max(share - error, 0.0), min(share + error, 1.0)
-        )
+        loss = share_of_copies(counts)
+        self.found.act = {"act": "loss", "loss": round(loss.value, 4)}
+        self.found.parameters["loss"] = loss
 
     def find_classes(self) -> None:
         """Find out whether packets with some code points go first in the queue of a rule."""
@@ -281,6 +267,19 @@ class Measure:
                 found.take_scope("flow")
         found.sought = found.sought._replace(chance=min(max(chance.share.value, 0.05), 0.9))
         return self.tail()
+
+
+def share_of_copies(counts: NDArray[np.int64]) -> Number:
+    """Return the share of packets that show an effect, with an interval from the copies, whose
+    packets may not be independent: losses may come in bursts.
+
+    counts: int64[copies, at least 2], the first two of those that show it, and of all.
+    """
+    seen, sent = counts[:, 0], counts[:, 1]
+    whole = max(int(sent.sum()), 1)
+    share = float(seen.sum() / whole)
+    error = 1.96 * math.sqrt(float(((seen - share * sent) ** 2).sum())) / whole
+    return Number(share, max(share - error, 0.0), min(share + error, 1.0))
 
 
 def of_datagrams(found: Found) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from midcall.captures.packets.numbers import TCP
-from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
+from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units, medians
 from midcall.experiments.probe.beliefs import Hypothesis
 from midcall.experiments.probe.code_points import code_points_tried, rewrites_of
 from midcall.experiments.probe.effects import (
@@ -178,9 +178,7 @@ class Plays:
                 number + 1 >= LEAST_PLAYS and not SUSPICIOUS <= strongest <= PLAIN
             ):
                 break
-        self.models.clear()  # the line is known better now
-        own = PRESETS[self.prober.access].up.delay_ms * MS + FAR_LEG
-        self.lag = max(round((self.base.fixed[1] - own) / LAG_STEP), 0) * LAG_STEP
+        self.take_line()
         self.own = joined(kept)
         self.shown = [self.own]
         if strongest < DOUBTFUL:
@@ -211,13 +209,19 @@ class Plays:
             return sorted(merged_findings(seen), key=lambda one: one not in matching)
         return []
 
+    def take_line(self) -> None:
+        """Take the line as controls have shown it for what follows."""
+        self.models.clear()
+        own = PRESETS[self.prober.access].up.delay_ms * MS + FAR_LEG
+        self.lag = max(round((self.base.fixed[1] - own) / LAG_STEP), 0) * LAG_STEP
+
     def effects(self, outcome: Outcome) -> list[Finding]:
         """Return the suspicious effects on a play that no rule explains, the surest first, without
         those that streams have on a line without a rule, too."""
         return [one for one in findings(outcome, self.base)
-                if one.ends.proto != TCP or not self.is_own(outcome, one)]  # fmt: skip
+                if one.ends.proto != TCP or not self.is_of_line(outcome, one)]  # fmt: skip
 
-    def is_own(self, outcome: Outcome, one: Finding) -> bool:
+    def is_of_line(self, outcome: Outcome, one: Finding) -> bool:
         """Return whether packets of a stream are about as late in virtual time without a rule, or
         as many of them do not arrive: a kernel sends only some before the first acknowledgement,
         and packets wait for each other in the access network's queue."""
@@ -485,15 +489,13 @@ class Plays:
                 # what is late of a stream may look as if a kernel had sent it again
                 may_look = outcome.streams if lossless else np.ones(len(outcome.unit), bool)
                 loses = (predicted.struck[0] | predicted.lost[0]) & may_look
+                touched = self.touched(found, outcome.unit, predicted)
                 if found.rule.act in BLOCKING:  # a stream without answers stops both ways
-                    stopped = {one.ends for one, lost in zip(outcome.unit, loses, strict=True)
-                               if lost}  # fmt: skip
-                    loses |= outcome.streams & [one.ends in stopped for one in outcome.unit]
+                    loses |= outcome.streams & touched
                 reorders = found.rule.act == "reorder"
                 flagged = predicted.struck[0] & (found.rule.act in ("duplicate", "reorder"))
                 rest = unexplained(outcome, expected, self.base, kind, loses, limited, wide,
                                    reorders, flagged)  # fmt: skip
-                touched = self.touched(found, outcome.unit, predicted)
                 delay = np.where(touched, rest.delay, outcome.delay)
                 kept = found.best.scope == "server" and self.is_kept(outcome.unit, tight)
                 if kept and not lossless:
@@ -573,12 +575,6 @@ class Plays:
         if not rules:
             return np.zeros(len(unit), bool)
         return np.asarray(strikes(self.through(unit, False), rules).lost.any(axis=0))
-
-
-def medians(excess: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return the median of what is finite of each packet, 0 for nothing: float64[packets]."""
-    columns = (column[np.isfinite(column)] for column in excess.T)
-    return np.array([np.median(one) if len(one) else 0.0 for one in columns])
 
 
 def opened_first(unit: Probe) -> Probe:

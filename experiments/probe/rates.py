@@ -149,13 +149,11 @@ def first_drop(outcome: Outcome, base: Baseline, core: int, rate: float = 0.0) -
     own = sizes / rate * 1e9 if rate else np.zeros(len(sizes))
     before = np.maximum(np.maximum.accumulate(excess, axis=1)[:, :-1], 0.0)
     before = np.concatenate([np.zeros((len(excess), 1)), before], axis=1)
-    if rate:
+    if rate:  # in a queue writes wait longer and longer, until one is sent again
         late = excess > before + own + SENT_AGAIN
         first = np.where(late.any(axis=1), late.argmax(axis=1), len(times))
     else:
-        on_time = excess < np.median(excess[:, 0]) + CAUGHT_UP
-        last = len(times) - np.argmax(on_time[:, ::-1], axis=1)
-        first = np.where(on_time.any(axis=1), last, 0)
+        first = behind_last(excess < np.median(excess[:, 0]) + CAUGHT_UP)
     furthest = int(first.max())
     if furthest == len(times):
         return None
@@ -169,6 +167,12 @@ def first_drop(outcome: Outcome, base: Baseline, core: int, rate: float = 0.0) -
         float(sizes[:at].sum()), float(sizes[at]), float(times[at] - times[0]) / 1e9, wait,
         tuple(one for one in rates if one),
     )  # fmt: skip
+
+
+def behind_last(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the place behind the last flag of each row, 0 for none. flags: bool[rows, places]."""
+    last = flags.shape[1] - np.argmax(flags[:, ::-1], axis=1)
+    return np.where(flags.any(axis=1), last, 0)
 
 
 def queued_rate(times: Floats, sizes: Floats, excess: Floats) -> float:

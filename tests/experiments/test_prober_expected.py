@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from midcall.captures.packets.numbers import UDP
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
 from midcall.experiments.probe.effects import findings
 from midcall.experiments.probe.expected import LEAST_DELAY, Model, not_seen, unexplained
@@ -107,6 +107,36 @@ def test_delays_at_random_that_are_predicted_say_nothing_more() -> None:
     assert not kinds(unexplained(seen, reordered(2), BASE, DELAY, ALL))
     both = seen._replace(delay=seen.delay + 100 * MS)
     assert DELAY in kinds(unexplained(both, outcome(0.0, 3), BASE, DELAY, ALL))
+
+
+@pytest.mark.parametrize(("part", "later", "left"), [
+    (0.15, 0.0, False), (0.15, 150.0, True), (0.7, 150.0, False),
+], ids=["as expected", "later than nearly all", "late by itself"])  # fmt: skip
+def test_packets_later_than_nearly_all_that_are_expected_show_a_delay(
+    part: float, later: float, left: bool
+) -> None:
+    """Where few packets are expected to be late, most of them are so by another rule."""
+    seen, expected = outcome(0.0, 1), outcome(0.0, 2)
+    for one, seed in ((seen, 3), (expected, 4)):
+        rng = np.random.default_rng(seed)
+        one.delay[rng.random(one.delay.shape) < part] += 60 * MS
+    seen.delay[:] += int(later * MS)
+    rest = unexplained(seen, expected, BASE, DELAY, ALL)
+    assert (DELAY in kinds(rest)) == left
+
+
+def test_a_stream_that_is_disturbed_one_way_shows_delays_the_other_way() -> None:
+    packets = tuple(one._replace(ends=one.ends._replace(proto=TCP), up=at % 2 == 0)
+                    for at, one in enumerate(unit()))  # fmt: skip
+    up = np.array([one.up for one in packets])
+    seen, expected = (outcome(0.0, seed)._replace(unit=packets, up=up) for seed in (1, 2))
+    for one in (seen, expected):
+        lost = np.random.default_rng(5).random(one.delay.shape) < 0.3
+        one.delay[lost & up] += 300 * MS  # sent again
+    seen.delay[:, ~up] += 60 * MS
+    rest = unexplained(seen, expected, BASE, DELAY, up)
+    assert {one.up for one in findings(rest, BASE) if one.kind == DELAY} == {False}
+    assert not (rest.sent & up).any()
 
 
 @pytest.mark.parametrize("jitter_ms", [0, 8])

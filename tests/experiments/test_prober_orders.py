@@ -11,6 +11,7 @@ import pytest
 
 from midcall.captures.packets.numbers import UDP
 from midcall.experiments.probe import answer, run
+from midcall.experiments.probe.acts import Number
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, Seen, hypothesis
 from midcall.experiments.probe.choice import Choice
@@ -163,6 +164,38 @@ def test_what_is_left_over_decides_between_scopes_that_probes_allow(weight: floa
     finding = Finding(DROP, FLOWS[1], True, 60.0, 1.0, 1)
     assert search.explain_by_scope(finding) == (weight > 0.1)
     assert found.best.scope == ("client" if weight > 0.1 else "flow")
+
+
+@pytest.mark.parametrize("act", ["drop", "duplicate"])
+def test_the_queue_that_copies_fill_says_nothing_of_the_scope(act: str) -> None:
+    unit = unit_of()
+    found = found_of(hypothesis({"ports": [4_000]}))
+    found.act = {"act": act} if act == "drop" else {"act": act, "share": 0.4}
+    search, asked = search_of(unit, True, found), []
+    found.take_fitting_mechanism = lambda *_: asked.append(1) or True  # type: ignore[method-assign]
+    finding = Finding(DELAY, FLOWS[1], True, 60.0, 1.0, 1)
+    assert search.explain_by_scope(finding) == bool(asked) == (act == "drop")
+
+
+@pytest.mark.parametrize(("seen", "taken"), [(0.42, True), (0.8, False)])
+def test_the_share_that_comes_twice_is_that_of_all_plays_if_they_agree(
+    seen: float, taken: bool
+) -> None:
+    unit = unit_of(40)
+    found = found_of(hypothesis({"protocol": "udp"}))
+    found.sought, found.act = TWICE, {"act": "duplicate", "share": 0.37}
+    found.parameters["share"] = own = Number(0.37, 0.24, 0.52)
+    outcome = outcome_of(unit, copies=16)
+    assert outcome.twice is not None
+    outcome.twice[:] = np.random.default_rng(3).random(outcome.twice.shape) < seen
+    found.beliefs.seen.append(Seen(passing(unit, "4g", STREAM_PATIENCE), outcome))
+    Measure(plays_of(unit), found, 1.0, False).take_share_of_plays()
+    share = found.parameters["share"]
+    assert (share != own) == taken
+    assert found.act["share"] == round(share.value, 4)
+    if taken:
+        assert share.low < seen < share.high
+        assert share.high - share.low < 0.1
 
 
 @pytest.mark.parametrize("weight", [0.2, 0.001])

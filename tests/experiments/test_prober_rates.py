@@ -29,7 +29,9 @@ from midcall.experiments.probe.rates import (
     Drop,
     Limit,
     datagram_limit,
+    first_drop,
     interleaved,
+    paced_unit,
     policer_of,
     shaper_of,
     stream_limit,
@@ -100,6 +102,26 @@ def test_the_limit_of_a_stream_is_measured(
     assert limit.act == act
     assert limit.rate == pytest.approx(64, rel=0.2)
     assert limit.room == pytest.approx(room, rel=0.6)
+
+
+@pytest.mark.parametrize("dropped", [True, False])
+def test_a_stream_catches_up_behind_what_the_line_loses_and_not_behind_a_limit(
+    dropped: bool,
+) -> None:
+    """Where the limit begins, a write is not always later than the latest one before it."""
+    unit = paced_unit(HELLO, True, 500, 4 * MS, 90)
+    played = outcome_of(unit, np.zeros(len(unit), bool), 8)
+    delay = np.tile(LINE.own_delay(played).astype(np.int64), (8, 1))
+    for copy in range(8):
+        lost = len(HELLO) + 10 + 5 * copy
+        delay[copy, lost : lost + 10] += np.linspace(120 * MS, 10 * MS, 10).astype(np.int64)
+    if dropped:
+        begin = len(HELLO) + 64
+        delay[:, begin:] += (np.minimum(np.arange(len(unit) - begin), 5) * 20 + 70) * MS
+    seen = first_drop(played._replace(delay=delay), LINE, len(HELLO))
+    assert (seen is not None) == dropped
+    if seen is not None:
+        assert seen.octets == 64 * 540
 
 
 @pytest.mark.parametrize("rate", [200.0, 350.0, 500.0])

@@ -12,10 +12,11 @@ import pytest
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.localise.messages import client_hello, noise
 from midcall.experiments.probe import run
-from midcall.experiments.probe.acts import late_part, reordered
+from midcall.experiments.probe.acts import Number, late_part, reordered
 from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
 from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
 from midcall.experiments.probe.choice import Choice, is_playable
+from midcall.experiments.probe.conditions import with_allowances
 from midcall.experiments.probe.cores import TURN, in_turns
 from midcall.experiments.probe.effects import Finding, findings, joined, waits_of
 from midcall.experiments.probe.evidence import of_kind
@@ -135,9 +136,9 @@ def test_segments_out_of_order_are_a_part_that_is_late(
     seen = late_part(excess, 2.0)
     assert (seen is not None) == part
     if seen is not None:
-        numbers = reordered(seen, excess.size)[1]
-        assert numbers["delay_ms"].low < 57 < numbers["delay_ms"].high
-        assert numbers["share"].low < share < numbers["share"].high
+        assert len(seen) / excess.size == pytest.approx(share, abs=0.07)
+        delay = reordered(seen, Number(share, share, share))[1]["delay_ms"]
+        assert delay.low < 57 < delay.high
 
 
 def test_copies_that_are_late_as_a_whole_are_no_segments_out_of_order() -> None:
@@ -157,6 +158,36 @@ def test_segments_out_of_order_are_named() -> None:
     assert "probability" not in act["parameters"]
     assert act["parameters"]["delay_ms"]["low"] < 60 < act["parameters"]["delay_ms"]["high"]
     assert act["parameters"]["share"]["low"] < 0.25 < act["parameters"]["share"]["high"]
+
+
+@pytest.mark.parametrize(("kind", "own"), [(DELAY, True), (DELAY, False), (DROP, True),
+                                           (DROP, False)])  # fmt: skip
+def test_what_a_stream_shows_without_a_rule_is_the_lines_own(kind: str, own: bool) -> None:
+    """A large upload waits in the queue of a slow access network, and may not arrive in time."""
+    plays = Plays(Prober(VirtualSockets(EMPTY, "3g", 1), "3g", 1), writes(4, 100 * MS), Result())
+    plays.base, count = LINE, 4
+    late, lost = np.full((8, count), 450 * MS), np.array([50 * MS] * (count - 2) + [-1, -1])
+    seen = outcome_of(writes(count, 100 * MS), late if kind == DELAY else np.tile(lost, (8, 1)))
+    usual = outcome_of(seen.unit, np.full((8, count), 50 * MS))
+    plays.simulated = lambda *_: seen if own else usual  # type: ignore[method-assign]
+    kinds = {one.kind for one in plays.effects(seen)}
+    assert (kind in kinds) == (not own)
+    assert kind in {one.kind for one in findings(seen, LINE)}
+
+
+def test_answers_that_are_dropped_behind_a_trigger_are_a_rule_of_one_direction() -> None:
+    """The other direction stops, too, as nothing acknowledges it."""
+    unit = tuple(Sent(at * 100 * MS, at % 2 == 0, STREAM, body) for at, body in enumerate(
+        [client_hello("call.example"), *(noise(60, "record", number) for number in range(19))]
+    ))  # fmt: skip
+    plays = Plays(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), unit, Result())
+    delay = np.full((8, len(unit)), 50 * MS)
+    delay[:, 9::2] = -1
+    parts: list[dict[str, Any]] = [{"name": ["call.example"]}]
+    late = list(with_allowances(plays, parts, outcome_of(unit, delay), Effect(DROP, 1.0, 1.0)))
+    ways = {one.way for one in late if "seconds" in one.allowance and one.scope == "flow"}
+    assert "down" in ways
+    assert "up" not in ways
 
 
 def test_the_line_itself_holds_up_a_stream_as_simulated() -> None:
