@@ -24,6 +24,9 @@ MISS = 0.02
 LEAST_LOSS = 0.003
 #: The same of packets of streams that never arrive, although a kernel sends them again.
 LEAST_NEVER, MOST_NEVER = 0.004, 0.9
+#: Share of the streams of controls of which a part never arrived from which on a rule strikes
+#: them: no line does that whose datagrams arrive.
+MOST_STUCK = 0.75
 #: Least chance that is assumed of a loss right behind a loss: lines lose packets in bursts.
 AGAIN = 0.3
 #: Largest variance of losses, compared with that of independent ones, which bad times of a line
@@ -83,6 +86,7 @@ class Baseline(NamedTuple):
         again what is lost, but after a lost SYN it waits for seconds."""
         losses = self.losses(outcome)
         stuck = np.maximum(np.array(self.stuck)[outcome.up.astype(int)], LEAST_NEVER)
+        stuck = np.where(stuck < MOST_STUCK, stuck, LEAST_NEVER)
         never = np.where(outcome.streams, np.maximum(6 * losses**2, stuck), losses)
         return np.minimum(never, MOST_NEVER)
 

@@ -206,7 +206,7 @@ def without_losses(
         odd = rest[(gone[rest] >= NEARLY_ALL * count[rest]) & (share[rest] < most)
                    & (-gone[rest] * np.log(share[rest]) > UNLIKELY)]  # fmt: skip
         even = np.setdiff1d(rest, odd)
-        if not loses[rest].any():
+        if not (loses | (share - line > MAY_STRIKE))[rest].any():
             continue  # the rule loses none of the rest
         more = len(even) and beyond(*(one[:, even] for one in (hit, usable, own_hit, own_usable)))
         whole = gone[rest].sum() / max(count[rest].sum(), 1.0)

@@ -335,11 +335,7 @@ class Search:
         over."""
         for place in range(len(self.result.found) - 1):
             before = self.result.found.pop(place)
-            again = (
-                None
-                if self.identifier.is_still_best(before)
-                else self.identifier.identify(before.finding)
-            )
+            again = self.identified_again(before)
             self.result.found.insert(place, before)
             if again is None:
                 continue
@@ -350,6 +346,17 @@ class Search:
                      and again.explained >= KEEPS * before.explained)  # fmt: skip
             if more > 0 or (more == 0 and not surer):
                 self.put(place, before)
+
+    def identified_again(self, before: Found) -> Found | None:
+        """Return the rule behind what the others leave over; None where the one before is still the
+        best one, or nothing is left over. Where the effect that led to it is that of another rule,
+        it is identified by the surest one that is left."""
+        left = self.plays.not_explained()
+        if any(one.key == before.finding.key for one in left):
+            still = self.identifier.is_still_best(before)
+            return None if still else self.identifier.identify(before.finding)
+        surest = max(left, key=lambda one: one.score, default=None)
+        return None if surest is None else self.identifier.identify(surest)
 
     def misfits(self) -> int:
         """Return how many effects the rules found leave unexplained, and whether they predict one
