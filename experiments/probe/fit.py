@@ -111,8 +111,11 @@ def affected_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools
             line = max(sought.amount / 2, 3 * MS)
             z = line / spread
             other = np.clip(0.5 * np.exp(-0.7 * z - 0.4 * z * z), OTHER, 0.4)
+            late = np.nan_to_num(excess, nan=-1.0) > line
             usable = np.isfinite(excess) & ~sent_again(outcome, spread)
-            return np.nan_to_num(excess, nan=-1.0) > line, usable, other
+            # a loss holds up a stream
+            other = np.where(outcome.streams, np.maximum(other, losses), other)
+            return late, usable & ~behind_late(outcome, late, sought), other
         if sought.limit:  # what waits behind a dropped packet of a stream is late, too
             queued = least_wait(base, outcome.up, outcome.streams, sought.act["act"])
             least = np.maximum(queued, OF_WAIT * waits_in_streams(outcome, sought))
@@ -188,6 +191,23 @@ def sent_again(outcome: Outcome, spread: Floats) -> Bools:
     return np.asarray(later & outcome.streams)
 
 
+def behind_late(outcome: Outcome, late: Bools, sought: Effect) -> Bools:
+    """Return which packets of streams were sent soon after a late one of their flow and direction,
+    bool[copies, packets]: all of a stream waits for one packet, whether a rule delays it or the
+    line has lost it, so that they say nothing. late: bool[copies, packets]."""
+    result = np.zeros(late.shape, bool)
+    soon = max(HINDERED, sought.amount)
+    last: dict[tuple[Ends, bool], int] = {}
+    for at, one in enumerate(outcome.unit):
+        if one.ends.proto != TCP:
+            continue
+        before = last.get((one.ends, one.up))
+        if before is not None and one.time - outcome.unit[before].time <= soon:
+            result[:, at] = late[:, before]
+        last[one.ends, one.up] = at
+    return result
+
+
 def events_of(outcome: Outcome) -> Bools:
     """Return which flows of which copies received forged answers, bool[copies, flows]."""
     flows = {ends: number for number, ends in enumerate(flows_of(outcome.unit))}
@@ -227,8 +247,6 @@ def fits_by_share(
     mask = predicted.struck if sought.kind in BY_ITSELF else predicted.lost
     own = [np.flatnonzero(flow == number) for number in range(flow.max(initial=-1) + 1)]
     hit = [mask[:, places].astype(np.float64) for places in own]
-    most = most_of_flows(outcome, base, sought, flow)
-    bound = len(outcome.delay) * most
     hits: Floats | None = None
     if sought.kind == INJECT:
         seen = events_of(outcome)
@@ -255,13 +273,10 @@ def fits_by_share(
         gains = np.stack(
             [some @ weight[:, places].T for some, places in zip(hit, own, strict=True)], axis=2
         )  # [rules, copies, flows]
-        gains = np.minimum(gains, most)
         if hits is not None:
             gains = gains + hits
         rest = np.stack([missed[places].sum() - some @ missed[places]
                          for some, places in zip(hit, own, strict=True)], axis=1)  # fmt: skip
-        known = np.maximum(gains, 0.0).sum(axis=1)
-        rest = np.minimum(rest, np.maximum(bound + math.log(WRONG) - known, 0.0))
         totals.append(by_chance(gains, quality, rest, spare))
     return np.stack(totals, axis=1)
 
@@ -502,11 +517,10 @@ def fit_without_rule(
     gain = betaln(gone + 1, count - gone + 1)
     gain -= gone * np.log(other) + (count - gone) * np.log(1 - other)
     number = numbered(flow, len(gone))
-    bound = len(outcome.delay) * most_of_flows(outcome, base, sought, number)
     totals = []
     for part in STRUCK:
         one = np.logaddexp(math.log(part) + gain, math.log(1 - part))
-        by_flow = np.minimum(np.bincount(number, one), bound)
+        by_flow = np.bincount(number, one).astype(np.float64)
         totals.append(by_flow.sum() if doubtful is None else by_flow[~doubtful].sum())
     return result + float(np.logaddexp.reduce(totals)) - math.log(len(STRUCK))
 
@@ -523,13 +537,12 @@ def struck_by_another(outcome: Outcome, base: Baseline, sought: Effect) -> Float
     flow = flow_numbers(outcome.unit)
     gone, count, other = shown_counts(outcome, base, sought)
     number = numbered(flow, len(gone))
-    bound = len(outcome.delay) * most_of_flows(outcome, base, sought, number)
     totals = []
     for share in (*SHARES, 1 - MISS / 2):
         gain = gone * np.log(share / other) + (count - gone) * np.log((1 - share) / (1 - other))
         for part in STRUCK:
             one = np.logaddexp(math.log(part) + gain, math.log(1 - part))
-            totals.append(np.minimum(np.bincount(number, one), bound))
+            totals.append(np.bincount(number, one))
     best = max(totals, key=lambda by_flow: float(np.maximum(by_flow, 0.0).sum()))
     if sought.kind not in LOSSES:
         return np.asarray(best, np.float64)
@@ -562,17 +575,3 @@ def numbered(flow: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """Return the numbers of the flows of features, int64[count]: of the packets, whose flows are
     given, and of the flows themselves, which receive forged answers."""
     return np.concatenate([flow, np.arange(count - len(flow))])
-
-
-def most_of_flows(
-    outcome: Outcome, base: Baseline, sought: Effect, flow: NDArray[np.int64]
-) -> Floats:
-    """Return what one copy of each flow says for a rule at most, in nats, float64[flows]: all of a
-    stream waits for one packet that the line itself has lost. Infinite for datagrams, and for
-    effects besides delays. flow: int64[packets], their numbers."""
-    most = np.full(int(flow.max()) + 1, np.inf)
-    if sought.kind == DELAY:
-        held = np.zeros(len(most))
-        np.maximum.at(held, flow[: len(outcome.unit)], held_up(outcome, base))
-        most[held > 0] = -np.log(held[held > 0])
-    return most

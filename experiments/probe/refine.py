@@ -45,6 +45,7 @@ from midcall.testbed.policy.language import METHODS
 from midcall.testbed.policy.syntax import CODE_POINTS, span
 from midcall.testbed.probing.probe import Probe, Sent, in_order, ip_size
 from midcall.testbed.probing.strikes import Passing, strikes
+from midcall.testbed.probing.virtual_line import SEGMENT
 
 LAST_PORT = 65_535
 #: Part of the access network's rate that copies take together whose packets must be in time.
@@ -59,6 +60,8 @@ FEW = 1
 #: Largest windows that are searched: packets, IP octets, seconds.
 MOST_PACKETS, MOST_OCTETS, MOST_SECONDS = 400, 60_000, 12.0
 
+#: Octets of the largest datagram that is tried.
+MOST_SIZE = 1400
 #: Of a share of datagrams: how many struck ones show where a window begins, to which part of its
 #: count; the part of that count which other packets make up; the least share that is looked for.
 COPIES_OF_SHARE, COUNT_CLOSE, SKIPPED, LEAST_OF_SHARE = 2.0, 0.02, 0.7, 0.03
@@ -299,7 +302,8 @@ class Refiner:
             return result
 
         floor = next((size for size in range(1, own + 1) if possible(size)), own)
-        most = 1400
+        # the second segment of a larger write would be small
+        most = SEGMENT if last.ends.proto == TCP else MOST_SIZE
         low, high = asks([floor, most]) if floor < own else (True, asks([most])[0])
         below, above = edges([(own, own if low else floor), (own, own if high else most)], asks, 1)
         first = 1 if low else int(below[0])

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -19,7 +21,7 @@ from midcall.experiments.probe.conditions import conditions_around, how_surely
 from midcall.experiments.probe.effects import Finding, findings
 from midcall.experiments.probe.evidence import of_kind
 from midcall.experiments.probe.excerpts import MOST_OPENINGS, OF_EACH, PACKETS, excerpt, openings
-from midcall.experiments.probe.fit import fits_by_share, most_of_flows
+from midcall.experiments.probe.fit import affected_of, fits_by_share
 from midcall.experiments.probe.forged import forged_act, of_same_act
 from midcall.experiments.probe.found import Found, Result
 from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, REORDER, Effect
@@ -93,8 +95,9 @@ def test_what_all_of_a_stream_waits_for_counts_once_whichever_rule_strikes_it() 
     sought = Effect(DELAY, 200.0 * MS)
     whole, part, none = fits_by_share(predicted, late, LINE, sought).max(axis=1)
     assert whole >= part > none
-    bound = most_of_flows(late, LINE, sought, np.zeros(8, np.int64))
-    assert whole <= 8 * bound[0]
+    _, usable, other = affected_of(late, LINE, sought)
+    assert usable.sum(axis=0).tolist() == [8, 8, 0, 0, 0, 0, 0, 0]
+    assert whole <= 8 * 2 * -math.log(other.min())
 
 
 def test_packets_that_are_late_in_all_copies_are_delayed_and_not_reordered() -> None:
