@@ -543,10 +543,12 @@ class Acts:
         if certain and self.tail.sought.kind != DROP:
             return outcome
         excess = np.nan_to_num(self.tail.base.excess(outcome), nan=0.0)
-        lost = outcome.lost | outcome.resent | (excess > max(self.tail.sought.amount / 2, 20 * MS))
+        shows = excess > max(self.tail.sought.amount / 2, 20 * MS)
+        if self.tail.sought.kind != DELAY:  # without its SYN, all of a stream is lost
+            shows |= outcome.lost | outcome.resent
         if not struck.any():
             return outcome
-        shares = lost[:, struck].mean(axis=1)
+        shares = shows[:, struck].mean(axis=1)
         own = max(self.tail.base.loss) + 0.02
         keep = shares > max(shares.max() * 0.7, 2 * own)
         return outcome.of(np.flatnonzero(keep)) if keep.any() else outcome

@@ -17,8 +17,9 @@ from midcall.experiments.localise.packet_fields import read, with_before
 from midcall.experiments.localise.payload_conditions import METHOD_WORDS, HostName, PayloadCondition
 from midcall.experiments.localise.payload_hypotheses import name_patterns
 from midcall.experiments.probe.code_points import code_points_of, word_of
-from midcall.testbed.probing.probe import Probe, flows_of
+from midcall.testbed.probing.probe import Probe, Sent, flows_of
 from midcall.testbed.probing.strikes import Passing
+from midcall.testbed.probing.virtual_line import SEGMENT
 
 Match = dict[str, Any]
 
@@ -90,7 +91,7 @@ def atoms(unit: Probe, at: int, place: Place) -> list[Match]:
             result.append(name_match(condition))
     if reading.hello:
         result.append({"hello": [f"{reading.hello:016x}"]})
-    own = len(one.payload)
+    own = size_of(one)
     if own:
         result += [{"size": f"{own}-"}, {"size": f"1-{own}"}]
     if reading.entropy > 0.1 and own >= 8:
@@ -194,13 +195,20 @@ def windows_with_ends(
                 yield {"seconds": f"{low:g}-{high:g}"}
 
 
+def size_of(one: Sent) -> int:
+    """Return the octets of a payload as the box sees it: of what a kernel sends as several segments
+    those of the first one."""
+    octets = len(one.payload)
+    return min(octets, SEGMENT) if one.ends.proto == TCP else octets
+
+
 def size_windows(unit: Probe, shows: np.ndarray[Any, Any]) -> Iterator[Match]:
     """Yield the sizes of the packets of each transport and direction that show an effect, where
     smaller and larger ones do not."""
     for proto, up in sorted({(one.ends.proto, one.up) for one in unit}):
         own = [at for at, one in enumerate(unit)
                if (one.ends.proto, one.up) == (proto, up) and one.payload]  # fmt: skip
-        sizes = [len(unit[at].payload) for at in own]
+        sizes = [size_of(unit[at]) for at in own]
         hit = [size for at, size in zip(own, sizes, strict=True) if shows[at] > 0.5]
         if hit and min(sizes) < min(hit) and max(hit) < max(sizes):
             yield {"size": f"{min(hit)}-{max(hit)}"}

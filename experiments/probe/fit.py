@@ -111,11 +111,8 @@ def affected_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools
             line = max(sought.amount / 2, 3 * MS)
             z = line / spread
             other = np.clip(0.5 * np.exp(-0.7 * z - 0.4 * z * z), OTHER, 0.4)
-            late = np.nan_to_num(excess, nan=-1.0) > line
             usable = np.isfinite(excess) & ~sent_again(outcome, spread)
-            # a loss holds up a stream
-            other = np.where(outcome.streams, np.maximum(other, losses), other)
-            return late, usable & ~behind_late(outcome, late, sought), other
+            return np.nan_to_num(excess, nan=-1.0) > line, usable, other
         if sought.limit:  # what waits behind a dropped packet of a stream is late, too
             queued = least_wait(base, outcome.up, outcome.streams, sought.act["act"])
             least = np.maximum(queued, OF_WAIT * waits_in_streams(outcome, sought))
@@ -191,11 +188,15 @@ def sent_again(outcome: Outcome, spread: Floats) -> Bools:
     return np.asarray(later & outcome.streams)
 
 
-def behind_late(outcome: Outcome, late: Bools, sought: Effect) -> Bools:
-    """Return which packets of streams were sent soon after a late one of their flow and direction,
-    bool[copies, packets]: all of a stream waits for one packet, whether a rule delays it or the
-    line has lost it, so that they say nothing. late: bool[copies, packets]."""
-    result = np.zeros(late.shape, bool)
+def evidence_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools, Bools, Floats]:
+    """Return what `affected_of` returns, but as usable only what says something by itself: all of a
+    stream waits for one packet, whether a rule delays it or the line has lost it, so that one sent
+    soon after a late one of its flow and direction says nothing of a delay."""
+    late, usable, other = affected_of(outcome, base, sought)
+    usable = judged(usable, outcome, sought)
+    if sought.kind != DELAY or not outcome.streams.any():
+        return late, usable, other
+    waits = np.zeros(late.shape, bool)
     soon = max(HINDERED, sought.amount)
     last: dict[tuple[Ends, bool], int] = {}
     for at, one in enumerate(outcome.unit):
@@ -203,9 +204,10 @@ def behind_late(outcome: Outcome, late: Bools, sought: Effect) -> Bools:
             continue
         before = last.get((one.ends, one.up))
         if before is not None and one.time - outcome.unit[before].time <= soon:
-            result[:, at] = late[:, before]
+            waits[:, at] = late[:, before]
         last[one.ends, one.up] = at
-    return result
+    other = np.where(outcome.streams, np.maximum(other, base.losses(outcome)), other)
+    return late, usable & ~waits, other
 
 
 def events_of(outcome: Outcome) -> Bools:
@@ -240,8 +242,7 @@ def fits_by_share(
     doubtful: bool[flows], those of which another rule may explain what they show instead, which
     costs ANOTHER.
     """
-    affected, usable, other = affected_of(outcome, base, sought)
-    usable = judged(usable, outcome, sought)
+    affected, usable, other = evidence_of(outcome, base, sought)
     unit = outcome.unit
     flow = flow_numbers(unit)
     mask = predicted.struck if sought.kind in BY_ITSELF else predicted.lost
@@ -439,11 +440,17 @@ def by_chance(gains: Floats, quality: float, rest: Floats, spare: Floats) -> Flo
     return np.asarray(np.logaddexp.reduce(np.stack(parts), axis=0), np.float64)
 
 
-def shown_counts(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Floats, Floats, Floats]:
+def shown_counts(
+    outcome: Outcome, base: Baseline, sought: Effect, alone: bool = False
+) -> tuple[Floats, Floats, Floats]:
     """Return of each packet (and, of forged answers, of each flow) in how many copies it shows the
-    effect, of how many, and how often one does that is not struck."""
-    affected, usable, other = affected_of(outcome, base, sought)
-    usable = judged(usable, outcome, sought)
+    effect, of how many, and how often one does that is not struck. alone: whether only copies count
+    that say something by themselves, see `evidence_of`."""
+    if alone:
+        affected, usable, other = evidence_of(outcome, base, sought)
+    else:
+        affected, usable, other = affected_of(outcome, base, sought)
+        usable = judged(usable, outcome, sought)
     gone, count = (affected & usable).sum(axis=0), usable.sum(axis=0)
     if sought.kind == INJECT:
         seen = events_of(outcome)
@@ -513,7 +520,7 @@ def fit_without_rule(
     if doubtful is not None:
         by_flow = struck_by_another(outcome, base, sought)[doubtful]
         result = min(float(np.maximum(by_flow, 0.0).sum()), ANOTHER)
-    gone, count, other = shown_counts(outcome, base, sought)
+    gone, count, other = shown_counts(outcome, base, sought, True)
     gain = betaln(gone + 1, count - gone + 1)
     gain -= gone * np.log(other) + (count - gone) * np.log(1 - other)
     number = numbered(flow, len(gone))
@@ -535,7 +542,7 @@ def struck_by_another(outcome: Outcome, base: Baseline, sought: Effect) -> Float
     strike all copies of a flow or none, by chance.
     """
     flow = flow_numbers(outcome.unit)
-    gone, count, other = shown_counts(outcome, base, sought)
+    gone, count, other = shown_counts(outcome, base, sought, True)
     number = numbered(flow, len(gone))
     totals = []
     for share in (*SHARES, 1 - MISS / 2):

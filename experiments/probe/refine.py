@@ -23,7 +23,7 @@ from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.localise.payload_conditions import METHOD_WORDS
 from midcall.experiments.localise.payload_hypotheses import roundest
 from midcall.experiments.probe.asking import Question, ask_all, edge, edges
-from midcall.experiments.probe.atoms import places
+from midcall.experiments.probe.atoms import places, size_of
 from midcall.experiments.probe.beliefs import COUNTS, Hypothesis
 from midcall.experiments.probe.change_points import Bound, likeliest_window
 from midcall.experiments.probe.code_points import word_of
@@ -270,7 +270,10 @@ class Refiner:
     def sizes(self, keys: dict[str, Any]) -> int | str | None:
         """Return the range of sizes."""
         last = self.core[-1]
-        own = len(last.payload)
+        own, most = size_of(last), MOST_SIZE
+        if last.ends.proto == TCP:  # the second segment of a larger write would be small
+            last, most = last._replace(payload=last.payload[:own]), SEGMENT
+        most = max(own, most)
         other = not {"stun", "stun_method", "stun_attribute", "payload", "name", "dns", "hello",
                      "entropy", "app", "role"} & keys.keys()  # fmt: skip
 
@@ -302,8 +305,6 @@ class Refiner:
             return result
 
         floor = next((size for size in range(1, own + 1) if possible(size)), own)
-        # the second segment of a larger write would be small
-        most = SEGMENT if last.ends.proto == TCP else MOST_SIZE
         low, high = asks([floor, most]) if floor < own else (True, asks([most])[0])
         below, above = edges([(own, own if low else floor), (own, own if high else most)], asks, 1)
         first = 1 if low else int(below[0])

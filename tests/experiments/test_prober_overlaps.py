@@ -21,7 +21,7 @@ from midcall.experiments.probe.conditions import conditions_around, how_surely
 from midcall.experiments.probe.effects import Finding, findings
 from midcall.experiments.probe.evidence import of_kind
 from midcall.experiments.probe.excerpts import MOST_OPENINGS, OF_EACH, PACKETS, excerpt, openings
-from midcall.experiments.probe.fit import affected_of, fits_by_share
+from midcall.experiments.probe.fit import evidence_of, fits_by_share
 from midcall.experiments.probe.forged import forged_act, of_same_act
 from midcall.experiments.probe.found import Found, Result
 from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, REORDER, Effect
@@ -95,7 +95,7 @@ def test_what_all_of_a_stream_waits_for_counts_once_whichever_rule_strikes_it() 
     sought = Effect(DELAY, 200.0 * MS)
     whole, part, none = fits_by_share(predicted, late, LINE, sought).max(axis=1)
     assert whole >= part > none
-    _, usable, other = affected_of(late, LINE, sought)
+    _, usable, other = evidence_of(late, LINE, sought)
     assert usable.sum(axis=0).tolist() == [8, 8, 0, 0, 0, 0, 0, 0]
     assert whole <= 8 * 2 * -math.log(other.min())
 
