@@ -27,6 +27,8 @@ Match = dict[str, Any]
 EARLY = 8
 #: Packets of a flow behind the last one that shows the effect from which a window ends there.
 AFTER_END = 4
+#: The sizes of packets with a payload: of a stream, those that do not open it or acknowledge alone.
+WITH_PAYLOAD = "1-"
 #: Packets that say what a flow is for, around which hypotheses are made besides the nearest ones.
 OPENERS = 4
 
@@ -94,6 +96,7 @@ def atoms(unit: Probe, at: int, place: Place) -> list[Match]:
     own = size_of(one)
     if own:
         result += [{"size": f"{own}-"}, {"size": f"1-{own}"}]
+        result += [{"size": WITH_PAYLOAD}] if ends.proto == TCP else []
     if reading.entropy > 0.1 and own >= 8:
         result.append({"entropy": f"{max(math.floor(reading.entropy * 100 - 2) / 100, 0.01):g}-"})
         result.append({"entropy": f"0-{min(math.ceil(reading.entropy * 100 + 2) / 100, 1.0):g}"})

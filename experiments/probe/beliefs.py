@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.special import expit  # type: ignore[import-untyped]
 
 from midcall.captures.packets.numbers import TCP
-from midcall.experiments.probe.atoms import Match
+from midcall.experiments.probe.atoms import WITH_PAYLOAD, Match
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.fit import SHARES as GRID
 from midcall.experiments.probe.fit import (
@@ -138,7 +138,8 @@ class Hypothesis(NamedTuple):
     def prior(self) -> float:
         """Return the logarithm of its prior probability, up to a constant."""
         keys = self.keys
-        cost = COST["key"] * len(keys) + COST["number"] * len(keys.keys() & WINDOWS)
+        numbers = {key for key in WINDOWS if keys.get(key, WITH_PAYLOAD) != WITH_PAYLOAD}
+        cost = COST["key"] * len(keys) + COST["number"] * len(numbers)
         cost += COST["way"] if self.way else 0.0
         cost += COST["after"] if self.after else 0.0
         cost += COST["key"] if "direction" in self.allowance else 0.0
@@ -467,7 +468,7 @@ class Beliefs:
     def changed(self, most: int) -> Iterator[Hypothesis]:
         """Yield the best hypotheses with another scope or direction, or a condition less."""
         for one in self.top(most):
-            yield from as_packets(one)
+            yield from without_media(one)
             for scope in () if one.media else SCOPES:
                 yield one._replace(scope=scope)
             if self.sought.kind != INJECT:
@@ -514,12 +515,18 @@ def _limited(same: SameRules, limit: str) -> tuple[Rule, ...]:
     return tuple(rule.model_copy(update=act) for rule in same.rules)
 
 
-def as_packets(one: Hypothesis) -> Iterator[Hypothesis]:
-    """Yield a hypothesis on media alone as one that strikes RTP packet by packet."""
+def without_media(one: Hypothesis) -> Iterator[Hypothesis]:
+    """Yield a hypothesis on media alone as one that strikes RTP packet by packet, and as one that
+    strikes the flows of all that has a payload."""
+    if not one.media:
+        return
     keys = one.keys
-    if one.media and keys.get("payload", ["rtp"]) == ["rtp"]:
+    if keys.get("payload", ["rtp"]) == ["rtp"]:
         match = json.dumps(keys | {"payload": ["rtp"]}, sort_keys=True)
         yield one._replace(match=match, scope="packet", media=False)
+    if "size" not in keys:
+        match = json.dumps(keys | {"size": WITH_PAYLOAD}, sort_keys=True)
+        yield from (one._replace(match=match, way=way, media=False) for way in {one.way, None})
 
 
 def nearby(one: Hypothesis) -> Iterator[Hypothesis]:

@@ -23,7 +23,7 @@ from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.localise.payload_conditions import METHOD_WORDS
 from midcall.experiments.localise.payload_hypotheses import roundest
 from midcall.experiments.probe.asking import Question, ask_all, edge, edges
-from midcall.experiments.probe.atoms import places, size_of
+from midcall.experiments.probe.atoms import WITH_PAYLOAD, places, size_of
 from midcall.experiments.probe.beliefs import COUNTS, Hypothesis
 from midcall.experiments.probe.change_points import Bound, likeliest_window
 from midcall.experiments.probe.code_points import word_of
@@ -311,7 +311,8 @@ class Refiner:
         last_size = None if high else int(above[0])
         self.intervals["size"] = (first, last_size or most)
         if last_size is None:
-            return f"{first}-" if first > 1 else ""
+            bare = first == 1 and keys["size"] != WITH_PAYLOAD
+            return "" if bare else f"{first}-"
         return f"{first}-{last_size}"
 
     def same(self, last: Sent, body: bytes, keys: dict[str, Any]) -> bool:

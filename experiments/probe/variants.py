@@ -12,7 +12,7 @@ from midcall.experiments.probe.beliefs import (
     SCOPES,
     WINDOWS,
     Hypothesis,
-    as_packets,
+    without_media,
     broken,
 )
 
@@ -33,7 +33,7 @@ def mechanism(one: Hypothesis) -> tuple[str | None, str, bool]:
 def alike(best: Hypothesis) -> Iterator[Hypothesis]:
     """Yield a hypothesis with every other scope, and as a rule on media alone: what probes may not
     distinguish from it."""
-    yield from as_packets(best)
+    yield from without_media(best)
     if not best.media:
         yield from (best._replace(scope=scope) for scope in SCOPES)
     if best.after and best.scope in CONDEMNED:  # its flows may share the allowance alone

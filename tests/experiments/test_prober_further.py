@@ -18,7 +18,7 @@ from midcall.experiments.probe.effects import Finding, joined
 from midcall.experiments.probe.excerpts import around
 from midcall.experiments.probe.expected import without_delays
 from midcall.experiments.probe.found import Found, Result
-from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, REORDER, Effect
+from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, PARTIAL, REORDER, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import SHARE, STREAM_PATIENCE, Prober
 from midcall.experiments.probe.rates import datagram_limit
@@ -438,3 +438,24 @@ def test_what_a_known_rule_leaves_over_of_its_own_flows_is_not_looked_into_again
     assert {up for _, _, up in left} == {True, False}
     assert search.left_by(found, DELAY) == {key for key in left if key[2]}
     assert search.left_by(found, PARTIAL) == set()
+
+
+@pytest.mark.parametrize(("left", "expected"), [
+    ((INJECT, DROP), INJECT), ((DROP, DELAY), DROP), ((), None),
+])  # fmt: skip
+def test_an_earlier_rule_is_identified_again_by_what_the_others_leave_over(
+    left: tuple[str, ...], expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = Search(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), call(), 1.0)
+    rule = hypothesis({"protocol": "udp"})
+    effects = {INJECT: Finding(INJECT, STREAM, True, 90.0, 1.0, 0),
+               DROP: Finding(DROP, FLOW, True, 60.0, 1.0, 0),
+               DELAY: Finding(DELAY, FLOW, False, 30.0, 1.0, 0)}  # fmt: skip
+    found = Found(rule, 0.9, Effect(INJECT), Beliefs(LINE, [Effect(INJECT)]), (), effects[INJECT],
+                  rule)  # fmt: skip
+    asked: list[str] = []
+    monkeypatch.setattr(search.plays, "not_explained", lambda: [effects[one] for one in left])
+    monkeypatch.setattr(search.identifier, "is_still_best", lambda _: False)
+    monkeypatch.setattr(search.identifier, "identify", lambda one: asked.append(one.kind))
+    search.identified_again(found)
+    assert asked == ([] if expected is None else [expected])

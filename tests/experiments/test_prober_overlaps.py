@@ -12,7 +12,7 @@ from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.probe import run
 from midcall.experiments.probe.answer import document
-from midcall.experiments.probe.atoms import size_windows
+from midcall.experiments.probe.atoms import size_of, size_windows
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, Seen, hypothesis
 from midcall.experiments.probe.choice import Choice, is_playable
@@ -34,7 +34,7 @@ from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size, probe_of
 from midcall.testbed.probing.sockets import DATA, RESET, Event
 from midcall.testbed.probing.strikes import Strikes, strikes
-from midcall.testbed.probing.virtual_line import DATAGRAM, Noise, VirtualSockets
+from midcall.testbed.probing.virtual_line import DATAGRAM, SEGMENT, Noise, VirtualSockets
 from tests.experiments.prober_call import CALL, rule_of
 
 MS = 1_000_000
@@ -98,6 +98,24 @@ def test_what_all_of_a_stream_waits_for_counts_once_whichever_rule_strikes_it() 
     _, usable, other = evidence_of(late, LINE, sought)
     assert usable.sum(axis=0).tolist() == [8, 8, 0, 0, 0, 0, 0, 0]
     assert whole <= 8 * 2 * -math.log(other.min())
+
+
+def test_a_packet_of_a_stream_that_is_on_time_refutes_a_rule_that_delays_it() -> None:
+    unit = tuple(Sent(n * 40 * MS, n % 2 == 0, STREAM, bytes([n]) * 300) for n in range(8))
+    downwards = np.arange(8) % 2 == 1
+    late = outcome_of(unit, [250 if down else 50 for down in downwards])
+    rows = np.stack([downwards, np.ones(8, bool)])
+    predicted = Strikes(rows, rows, np.zeros((2, 1), bool))
+    alone, both = fits_by_share(predicted, late, LINE, Effect(DELAY, 200.0 * MS)).max(axis=1)
+    assert alone > both + 10
+
+
+def test_sizes_of_a_large_write_are_those_of_its_first_segment() -> None:
+    unit = tuple(Sent(n * MS, True, STREAM, b"z" * size)
+                 for n, size in enumerate((90, 1440, 1440, 1361, 1360)))  # fmt: skip
+    assert list(size_windows(unit, np.array([0.0, 1.0, 1.0, 1.0, 1.0]))) == []
+    assert {size_of(one) for one in unit} == {90, SEGMENT}
+    assert size_of(unit[1]._replace(ends=FLOW)) == 1440
 
 
 def test_packets_that_are_late_in_all_copies_are_delayed_and_not_reordered() -> None:

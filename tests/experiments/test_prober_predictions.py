@@ -17,7 +17,7 @@ from midcall.experiments.probe import beliefs, run
 from midcall.experiments.probe.acts import near_edge
 from midcall.experiments.probe.atoms import allowance, openers, references
 from midcall.experiments.probe.baseline import runs
-from midcall.experiments.probe.beliefs import Beliefs, Seen, as_packets, hypothesis
+from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis, without_media
 from midcall.experiments.probe.conditions import conditions_around
 from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.excerpts import with_openers
@@ -205,11 +205,16 @@ def test_leaving_out_unlikely_hypotheses_changes_no_likely_one(
 
 def test_a_rule_on_media_alone_is_one_on_rtp_packet_by_packet() -> None:
     media = hypothesis({"size": "800-"}, media=True)
-    (plain,) = as_packets(media)
+    plain, *_ = without_media(media)
     assert (plain.scope, plain.media) == ("packet", False)
     assert plain.keys == {"size": "800-", "payload": ["rtp"]}
-    assert not list(as_packets(plain))
-    assert not list(as_packets(hypothesis({"payload": ["stun"]}, media=True)))
+    assert not list(without_media(plain))
+    (whole,) = without_media(hypothesis({"payload": ["stun"]}, media=True))
+    assert (whole.keys, whole.scope, whole.media) == (
+        {"payload": ["stun"], "size": "1-"},
+        "flow",
+        False,
+    )
 
 
 def test_names_before_an_effect_on_many_flows_are_looked_at() -> None:

@@ -12,7 +12,7 @@ import pytest
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.localise.messages import client_hello, noise
 from midcall.experiments.probe import run
-from midcall.experiments.probe.acts import Number, late_part, reordered
+from midcall.experiments.probe.acts import Acts, Number, late_part, reordered
 from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
 from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
 from midcall.experiments.probe.choice import Choice, is_playable
@@ -26,6 +26,7 @@ from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import Outcome, Prober
 from midcall.experiments.probe.rates import stream_limit
+from midcall.experiments.probe.tails import Tail
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.probe import Ends, Probe, Sent, in_order, ip_size
@@ -276,3 +277,54 @@ def test_the_shaper_of_a_stream_of_few_packets_is_named() -> None:
     [found] = played.result.found
     assert (found.rule.act, found.rule.way) == ("shape", None)
     assert found.rule.rate_kbit == pytest.approx(100, rel=0.1)
+
+
+def test_a_delay_of_small_segments_downwards_is_named_with_its_size_and_direction() -> None:
+    rule = rule_of({"protocol": "tcp", "payload": ["unknown"], "size": "1-60", "direction": "down"},
+                   "delay", delay_ms=260.0, jitter_ms=15.0, scope="packet")  # fmt: skip
+    sizes = [12, 900, 40, 700, 16, 1200, 30, 300]
+    packets = tuple(Sent(n * 120 * MS, n % 4 == 3, STREAM, noise(sizes[(n + n // 8) % 8], n))
+                    for n in range(48))  # fmt: skip
+    answer = run.against(Policy((rule,)), packets, "adsl", 4, Noise(jitter_ms=8.0)).answer
+    assert answer["act"]["name"] == "delay"
+    assert answer["direction"] == "down"
+    assert answer["trigger"]["match"]["size"] == "1-60"
+    assert answer["act"]["parameters"]["delay_ms"]["value"] == pytest.approx(260, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", [DELAY, PARTIAL])
+def test_a_stream_without_its_syn_does_not_show_a_delay(kind: str) -> None:
+    """A copy of which nothing arrives is one in which a rule was enforced if it is to lose packets,
+    and says nothing if it is to delay them."""
+    rule = rule_of({"protocol": "tcp"}, "delay", delay_ms=100.0, scope="packet")
+    prober, base = line_of(rule, Noise())
+    unit = writes(8, 100 * MS)
+    late = 100 * MS if kind == DELAY else 0
+    delay = np.full((4, 8), int(base.fixed[1]) + late)
+    delay[0] = -1
+    sought = Effect(kind, 100.0 * MS if kind == DELAY else 0.5, 0.8)
+    tail = Tail(prober, base, sought, hypothesis({"protocol": "tcp"}, "packet"),
+                Plays(prober, unit, Result()).through, unit)  # fmt: skip
+    acts = Acts(tail, unit)
+    kept = acts.enforced(outcome_of(unit, delay), np.ones(8, bool))
+    assert len(kept.delay) == (3 if kind == DELAY else 1)
+    assert kept.lost.any() == (kind == PARTIAL)
+
+
+def test_a_rule_that_strikes_the_stream_of_controls_is_not_taken_for_the_line() -> None:
+    """Streams that never end on a line whose datagrams arrive are a rule's: another stream that
+    stops in all copies shows it."""
+    rule = rule_of({"protocol": "tcp", "payload": ["unknown"], "size": "1-", "direction": "up"},
+                   "drop")  # fmt: skip
+    for access in ("3g", "fibre"):
+        prober = Prober(VirtualSockets(Policy((rule,)), access, 5, Noise(loss=0.03)), access, 5)
+        controls = prober.ask("", control_units(), 8)
+        base = baseline_of(prober, [joined([one]) for one in controls])
+        stream = controls[-1]
+        assert stream.streams.all()
+        assert stream.lost.mean() > 0.8
+        assert base.never(stream).max() < 0.05
+        packets = writes(12, 60 * MS)
+        answer = run.against(Policy((rule,)), packets, access, 5, Noise(loss=0.03)).answer
+        assert answer["act"]["name"] == "drop"
+        assert answer["trigger"]["match"] == rule.match.model_dump(exclude_unset=True)
