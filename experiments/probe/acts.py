@@ -128,7 +128,7 @@ def act_unit(tail: Tail, core: Probe, apart_slow: int = SLOW_APART) -> tuple[Pro
     if 0 < room < math.inf:  # they must come before the window ends
         pause, apart_slow = (int(min(one, room * part)) for one, part in (
             (pause, IN_WINDOW / 4), (apart_slow, IN_WINDOW / (slow + tail.used))))  # fmt: skip
-    begin = last.time + pause
+    begin = last.time + pause + tail.wait
     for number in range(slow + tail.used):
         time = begin + tail.moment(number, tail.used, apart_slow)
         packets += sent_at(tail, last, time, number, "slow")
@@ -691,7 +691,7 @@ class Acts:
         last = self.core[-1]
         apart = int(max(60 * MS, 2.5 * about))  # a packet waits for those before it
         packets = list(self.core)
-        begin = last.time + 300 * MS
+        begin = last.time + 300 * MS + tail.wait
         for number in range(14):
             packets += sent_at(tail, last, begin + number * apart, number, "apart")
         rule = self.rule

@@ -12,8 +12,8 @@ from midcall.experiments.probe.beliefs import (
     SCOPES,
     WINDOWS,
     Hypothesis,
-    without_media,
     broken,
+    without_media,
 )
 
 #: What flows share that a rule of a scope condemns together.

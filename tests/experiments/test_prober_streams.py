@@ -12,7 +12,7 @@ import pytest
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.localise.messages import client_hello, noise
 from midcall.experiments.probe import run
-from midcall.experiments.probe.acts import Acts, Number, late_part, reordered
+from midcall.experiments.probe.acts import Acts, Number, act_unit, late_part, reordered
 from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
 from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
 from midcall.experiments.probe.choice import Choice, is_playable
@@ -30,6 +30,7 @@ from midcall.experiments.probe.tails import Tail
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.probe import Ends, Probe, Sent, in_order, ip_size
+from midcall.testbed.probing.strikes import strikes
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
 
 MS = 1_000_000
@@ -328,3 +329,18 @@ def test_a_rule_that_strikes_the_stream_of_controls_is_not_taken_for_the_line() 
         answer = run.against(Policy((rule,)), packets, access, 5, Noise(loss=0.03)).answer
         assert answer["act"]["name"] == "drop"
         assert answer["trigger"]["match"] == rule.match.model_dump(exclude_unset=True)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.8, 4.3])
+def test_the_packets_that_show_an_act_come_behind_an_allowance_of_seconds(seconds: float) -> None:
+    prober = Prober(VirtualSockets(EMPTY, "4g", 5), "4g", 5)
+    core = (Sent(0, True, FLOW, noise(60, "core")),)
+    after = f'{{"seconds": {seconds}}}' if seconds else ""
+    best = hypothesis({"protocol": "udp"}, "flow", None, after)
+    tail = Tail(prober, LINE, Effect(DELAY, 90.0 * MS), best,
+                Plays(prober, core, Result()).through, core)  # fmt: skip
+    unit, slow, _ = act_unit(tail, core)
+    assert unit[slow].time > seconds * 1e9
+    rule = best.rule()
+    assert rule is not None
+    assert strikes(tail.through(unit, True), [rule]).struck[0, slow:].all()
