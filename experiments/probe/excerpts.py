@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.localise.messages import noise
+from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.localise.run import shorten_gaps
 from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.prober import MS, parts_of
@@ -18,8 +20,9 @@ from midcall.testbed.probing.sockets import ABORT
 #: Packets and seconds of a capture that are played many times, and where these show nothing.
 PACKETS, SECONDS = 200, 8.0
 LONG_PACKETS, LONG_SECONDS = 1_800, 40.0
-#: Of a long capture: packets of each flow, at least, and flows with more of them.
-OF_EACH, BUSIEST = 6, 4
+#: Of a long capture: packets of each flow, at least, flows with more of them, and datagrams of each
+#: kind and direction.
+OF_EACH, BUSIEST, OF_KIND = 6, 4, 3
 #: Units with the first packets of further flows, at most.
 MOST_OPENINGS = 3
 #: Longest pauses that are tried until a capture lasts SECONDS at most, in ns.
@@ -94,7 +97,8 @@ def with_openers(packets: Iterable[Sent]) -> Probe:
 def first_packets(probe: Probe, most: int = PACKETS) -> Probe:
     """Return the first packets of the flows of a capture, `most` in all at most: of the busiest
     flows, and of the others those first whose kind has the fewest flows yet; short ones leave room
-    for more. Of a long part the others have half of the room behind the first packets."""
+    for more. Of a long part the others have half of the room behind the first packets. Datagrams of
+    a kind that comes late in its flow, or in flows that are left out, are taken where they come."""
     flows = places_of_flows(probe)
     busiest = sorted(flows.values(), key=lambda own: (-len(own), own[0]))
     in_turn = [flows[some[0].ends] for _, some in ranked([probe[at] for at in own]
@@ -104,11 +108,32 @@ def first_packets(probe: Probe, most: int = PACKETS) -> Probe:
     for own in (*busiest[:BUSIEST], *others):
         if 2 * len(taken) < most:
             taken.update(own[:OF_EACH])
+    taken |= rare_datagrams(probe, taken)
     shared = [own for own in others if own[0] in taken] if most > PACKETS else []
     half = (len(taken) + most) // 2 if shared else most
     for some, room in ((busiest[:BUSIEST], half), (shared, most), (busiest[:BUSIEST], most)):
         fill(taken, some, room)
     return in_order(probe[at] for at in sorted(taken))
+
+
+def rare_datagrams(probe: Probe, taken: Collection[int]) -> set[int]:
+    """Return the first datagrams of each kind of payload, STUN method and direction of which fewer
+    than OF_KIND are taken, as many as lack. taken: places in the probe."""
+    places: dict[tuple[str, int, bool], list[int]] = {}
+    for at, (kind, one) in enumerate(zip(payloads_of(probe), probe, strict=True)):
+        if one.ends.proto != TCP:
+            places.setdefault((*kind, one.up), []).append(at)
+    result: set[int] = set()
+    for own in places.values():
+        lacking = max(OF_KIND - sum(at in taken for at in own), 0)
+        result.update([at for at in own if at not in taken][:lacking])
+    return result
+
+
+@functools.lru_cache(maxsize=8)
+def payloads_of(probe: Probe) -> tuple[tuple[str, int], ...]:
+    """Return the kind of payload of each packet, and the STUN method, -1 for other payloads."""
+    return tuple((reading.kind, reading.method) for reading in map(read, probe))
 
 
 def fill(taken: set[int], flows: Sequence[Sequence[int]], most: int) -> None:

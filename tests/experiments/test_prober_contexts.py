@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from midcall.captures.packets.numbers import UDP
 from midcall.captures.wire.stun import method_bits
+from midcall.experiments.localise.messages import exemplars
 from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.probe.acts import Acts, Measured
 from midcall.experiments.probe.atoms import atoms, places
@@ -19,7 +21,15 @@ from midcall.experiments.probe.choice import Choice
 from midcall.experiments.probe.conditions import how_surely
 from midcall.experiments.probe.cores import core_of, in_context
 from midcall.experiments.probe.effects import Finding, findings
-from midcall.experiments.probe.excerpts import BUSIEST, OF_EACH, PACKETS, first_packets
+from midcall.experiments.probe.excerpts import (
+    BUSIEST,
+    OF_EACH,
+    OF_KIND,
+    PACKETS,
+    excerpt,
+    first_packets,
+    rare_datagrams,
+)
 from midcall.experiments.probe.expected import unexplained
 from midcall.experiments.probe.fit import LATE, ends_of_streams, fits_of_limit, waits_in_streams
 from midcall.experiments.probe.found import Found, Result
@@ -33,7 +43,7 @@ from midcall.experiments.probe.tails import Tail
 from midcall.experiments.probe.units import Size, repeated_unit
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.operator import EMPTY
-from midcall.testbed.probing.probe import Probe, Sent, ip_size, probe_of
+from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size, probe_of
 from midcall.testbed.probing.strikes import passing, strikes
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
 from tests.experiments.prober_call import FLOW, LINE, STREAM, call, line_of, outcome_of, rule_of
@@ -101,6 +111,19 @@ def test_a_long_part_shows_more_of_other_flows_than_their_first_packets() -> Non
 def test_the_busiest_flows_have_the_room_that_others_leave() -> None:
     part = first_packets(capture_of([900, 20]), 4 * PACKETS)
     assert Counter(one.ends.far_port for one in part) == {2_000: 4 * PACKETS - 20, 2_001: 20}
+
+
+def test_datagrams_of_a_kind_that_comes_late_in_a_long_flow_are_played() -> None:
+    bodies = exemplars(UDP)
+    flow = Ends(UDP, bytes([198, 18, 0, 9]), 40_000, bytes([198, 19, 0, 9]), 3_478)
+    words = ["stun binding"] * 900 + ["stun send"] * 40
+    capture = tuple(Sent(at * 10 * MS, at % 2 == 0, flow, bodies[word])
+                    for at, word in enumerate(words))  # fmt: skip
+    for part in (excerpt(capture), *plays_of(capture).more_units()[:1]):
+        late = Counter(one.up for one in part if one.payload == bodies["stun send"])
+        assert min(late[True], late[False]) >= OF_KIND
+    assert len(excerpt(capture)) <= PACKETS
+    assert not rare_datagrams(capture, range(len(capture)))
 
 
 def test_the_flow_with_the_most_packets_is_played_alone_where_little_of_it_was() -> None:
