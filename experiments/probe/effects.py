@@ -50,9 +50,9 @@ RARELY, LEAST_REORDERED = 0.001, 25 * MS
 #: Share of copies in which a packet is overtaken that a rule delays always, and of such packets
 #: among those that are overtaken, at least.
 ALWAYS = 0.7
-#: Packets of a flow and direction from which its last parts are looked at, too, as the order may
-#: change late in the flow; in how many parts it is cut; the share of packets that the line itself
-#: may reorder there: it reorders more of them where they are close together.
+#: Packets of a flow and direction from which its last parts are looked at, too, as losses may begin
+#: and the order may change late in the flow; in how many parts it is cut; the share of packets that
+#: the line itself may reorder there: it reorders more of them where they are close together.
 LONG, LATE_PARTS, IN_ORDER = 64, 4, 0.015
 #: Delay that counts, in ns, at least; deviations of the line that count where it is known how long
 #: packets wait for each other; trials in which that is found.
@@ -143,20 +143,21 @@ def findings(outcome: Outcome, base: Baseline) -> list[Finding]:
         if injected is not None:
             result.append(injected)
     for ends, up, places in listed:
-        may_begin_late = len(places) >= LONG and base.reordered < IN_ORDER
+        parts = [places[len(places) * part // LATE_PARTS :]
+                 for part in range(LATE_PARTS if len(places) >= LONG else 1)]  # fmt: skip
         # a stream is stuck as a whole, each datagram is lost by itself
         choices = groups if ends.proto == TCP else len(unit)
         found = [
             always_lost(outcome, base, places, math.log(max(choices, 2))),
             sometimes_lost(outcome, base, places, groups),
-            partly_lost(outcome, base, places, groups),
+            *(partly_lost(outcome, base, part, groups * len(parts)) for part in parts),
             one_partly_lost(outcome, base, places, groups),
             later(outcome, base, places, groups, waits),
             come_twice(outcome, places, groups),
             come_marked(outcome, places, groups),
             *(
-                out_of_order(outcome, base, places[len(places) * part // LATE_PARTS :], groups)
-                for part in range(LATE_PARTS if may_begin_late else 1)
+                out_of_order(outcome, base, part, groups)
+                for part in parts[: LATE_PARTS if base.reordered < IN_ORDER else 1]
             ),
             sometimes_late(outcome, base, places, groups),
         ]

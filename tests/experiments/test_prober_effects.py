@@ -275,3 +275,19 @@ def test_a_stream_is_cut_where_all_copies_lose_everything_behind_about_the_same_
     assert not cut([18, 18, 18, 18])  # too little is behind it
     assert cut([4, 9, 13, 11], 80)  # acknowledgements count, too
     assert not cut([4, 9, 30, 60], 80)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_losses_that_begin_late_in_a_long_flow_are_seen(late: bool) -> None:
+    """Of a whole flow of which a fifth of the last datagrams is lost in some copies more than in
+    others, the share varies as much as on a line with bad times."""
+    rng = np.random.default_rng(7)
+    unit = unit_of(600)
+    share = np.full((12, 600), 0.017)
+    if late:
+        share[:, 330:] = np.array([0.2, 0.2, 0.4, 0.15] * 3)[:, None]
+    delay = np.where(rng.random(share.shape) < share, -1, 50 * MS).astype(np.int64)
+    line = LINE._replace(loss=(0.016, 0.023), counts=((14, 902), (20, 902)))
+    seen = [one for one in findings(outcome_of(unit, delay), line) if one.score > 14]
+    assert [one.kind for one in seen] == ([PARTIAL] if late else [])
+    assert all(one.first >= 300 for one in seen)
