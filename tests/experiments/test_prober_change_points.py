@@ -155,7 +155,7 @@ def test_a_rule_on_a_window_of_a_share_is_named_with_its_share(
     assert seen == pytest.approx(span(window[key]), abs=close)
     about = answer["act"]["parameters"]["loss"]
     # a 95 % interval misses one in twenty: four standard errors
-    assert abs(about["value"] - share) < about["high"] - about["low"] < 0.2
+    assert abs(about["value"] - share) < about["high"] - about["low"] < 0.25
 
 
 @pytest.mark.parametrize("seed", [4, 5])
