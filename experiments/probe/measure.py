@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from midcall.experiments.probe.acts import Acts, Number, share_interval
 from midcall.experiments.probe.allow_list import allow_list
 from midcall.experiments.probe.beliefs import COUNTS, Beliefs, Hypothesis
+from midcall.experiments.probe.cores import core_of
 from midcall.experiments.probe.found import LIMITS, RARELY, Found, rough_act
 from midcall.experiments.probe.kinds import counts_of
 from midcall.experiments.probe.lasting import chance_of, inspected, lasting, with_seen_end
@@ -31,13 +32,15 @@ from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.priorities import POINTS, classes
 from midcall.experiments.probe.refine import Refiner
 from midcall.experiments.probe.tails import Tail
-from midcall.experiments.probe.variants import without_windows
+from midcall.experiments.probe.variants import mechanism, without_windows
 from midcall.testbed.probing.probe import flow_numbers
 from midcall.testbed.probing.strikes import strikes
 
 #: Datagrams that arrive between lost ones, at least, and the largest upper end of the share of
 #: losses, of which a drop is a loss instead.
 FEW_ARRIVALS, MOST_LOST = 5, 0.97
+#: By how much a hypothesis in which another count decides is less likely, at most, in nats.
+AS_LIKELY = 4.0
 #: Scopes in which all flows of a client to one server are condemned together.
 OF_CLIENT = ("call", "client", "pair", "triple")
 
@@ -121,11 +124,44 @@ class Measure:
             self.find_classes()
 
     def refine(self, tail: Tail) -> bool:
-        """Find the exact numbers of the trigger; returns whether its own probes refute it."""
-        refiner = Refiner(tail, self.found.best, self.found.core)
-        self.found.take_exact(refiner.run())
-        self.found.intervals |= refiner.intervals
+        """Find the exact numbers of the trigger; returns whether its own probes refute it, and each
+        hypothesis in which another count decides: a core has no pauses unless seconds do."""
+        found = self.found
+        refiner = Refiner(tail, found.best, found.core)
+        best = refiner.run()
+        if refiner.refuted:
+            for other in self.with_other_counts():
+                core = core_of(self.plays, other, self.plays.shown[0].unit, found.finding, False)
+                tail = Tail(tail.prober, tail.base, tail.sought, other, tail.through, core)
+                again = Refiner(tail, other, core)
+                exact = again.run()
+                if not again.refuted:
+                    found.best = found.began = other
+                    found.core, refiner, best = core, again, exact
+                    break
+        found.take_exact(best)
+        found.intervals |= refiner.intervals
         return refiner.refuted
+
+    def with_other_counts(self) -> list[Hypothesis]:
+        """Return the likeliest hypothesis with each other count in the place of the one that the
+        rule has, of those that are about as likely: packets, octets and seconds of one flow all
+        grow together."""
+        found, scores = self.found, self.found.beliefs.scores
+        own = found.best.keys
+        if len(own.keys() & set(COUNTS)) != 1 or found.sought.kind == INJECT:
+            return []
+        result: dict[str, Hypothesis] = {}
+        for at in np.argsort(-scores, kind="stable"):
+            one = found.beliefs.hypotheses[at]
+            counts = one.keys.keys() & set(COUNTS)
+            rest = {key: value for key, value in one.keys.items() if key not in COUNTS}
+            if scores[at] > scores.max() - AS_LIKELY and len(counts) == 1 and (
+                rest == {key: value for key, value in own.items() if key not in COUNTS}
+                and mechanism(one) == mechanism(found.best) and not counts & own.keys()
+            ):  # fmt: skip
+                result.setdefault(next(iter(counts)), one)
+        return list(result.values())
 
     def take_allow_list(self) -> None:
         """Find out what the rule lets pass that it would strike."""

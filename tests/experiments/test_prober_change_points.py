@@ -11,19 +11,22 @@ import pytest
 
 from midcall.experiments.probe import run
 from midcall.experiments.probe.acts import Acts
-from midcall.experiments.probe.beliefs import Beliefs, hypothesis
+from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, hypothesis
 from midcall.experiments.probe.change_points import likeliest_window
 from midcall.experiments.probe.conditions import in_windows
-from midcall.experiments.probe.effects import findings
-from midcall.experiments.probe.found import Found
-from midcall.experiments.probe.line_oracle import DOUBLE, PARTIAL, REORDER, Effect
-from midcall.experiments.probe.prober import STREAM_PATIENCE
+from midcall.experiments.probe.effects import Finding, findings
+from midcall.experiments.probe.found import Found, Result
+from midcall.experiments.probe.line_oracle import DOUBLE, DROP, PARTIAL, REORDER, Effect
+from midcall.experiments.probe.measure import Measure
+from midcall.experiments.probe.plays import Plays
+from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
 from midcall.experiments.probe.refine import Refiner
 from midcall.experiments.probe.tails import Tail
-from midcall.testbed.policy.operator import Policy
+from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.policy.syntax import span
 from midcall.testbed.probing.probe import Probe, Sent, in_order
 from midcall.testbed.probing.strikes import passing
+from midcall.testbed.probing.virtual_line import VirtualSockets
 from tests.experiments.prober_call import FLOW, LINE, NOISE, line_of, outcome_of, rule_of
 
 MS = 1_000_000
@@ -174,3 +177,35 @@ def test_a_share_of_late_packets_is_measured_where_few_packets_could_overtake_th
     assert act["act"] == "reorder"
     assert numbers["share"].low <= 0.4 <= numbers["share"].high
     assert numbers["delay_ms"].low <= 60 <= numbers["delay_ms"].high
+
+
+@pytest.mark.parametrize("refuted", [(), ("packets",), ("packets", "seconds")])
+def test_a_begin_that_its_trigger_does_not_show_is_counted_otherwise(
+    refuted: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A core has no pauses, so that a begin after some seconds does not show behind as many packets
+    in less time."""
+    plays = Plays(Prober(VirtualSockets(EMPTY, "fibre", 1), "fibre", 1), media(60), Result())
+    plays.look()
+    beliefs = Beliefs(LINE, [Effect(DROP)])
+    rtp = {"payload": ["rtp"]}
+    counts = ({"packets": "41-"}, {"seconds": "0.4-"}, {"packets": "41-", "seconds": "0.4-"}, {})
+    beliefs.add(hypothesis(rtp | more, "packet") for more in counts)
+    best = hypothesis(rtp | {"packets": "41-"}, "packet")
+    finding = Finding(DROP, FLOW, True, 40.0, 1.0, 80)
+    core = tuple(one._replace(time=one.time // 10) for one in media(21))
+    found = Found(best, 0.9, Effect(DROP), beliefs, core, finding, best)
+    asked: list[Probe] = []
+
+    def run_of(refiner: Refiner) -> Hypothesis:
+        asked.append(refiner.core)
+        refiner.refuted = any(key in refiner.best.keys for key in refuted)
+        return refiner.best
+
+    monkeypatch.setattr(Refiner, "run", run_of)
+    measure = Measure(plays, found, 1.0, False)
+    assert measure.refine(measure.tail()) == ("seconds" in refuted)
+    assert len(asked) == (2 if refuted else 1)
+    named = "seconds" if refuted == ("packets",) else "packets"
+    assert found.best.keys.keys() == {"payload", named}
+    assert (found.core[-1].time >= 400 * MS) == (named == "seconds")
