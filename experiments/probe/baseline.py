@@ -86,7 +86,6 @@ class Baseline(NamedTuple):
         again what is lost, but after a lost SYN it waits for seconds."""
         losses = self.losses(outcome)
         stuck = np.maximum(np.array(self.stuck)[outcome.up.astype(int)], LEAST_NEVER)
-        stuck = np.where(stuck < MOST_STUCK, stuck, LEAST_NEVER)
         never = np.where(outcome.streams, np.maximum(6 * losses**2, stuck), losses)
         return np.minimum(never, MOST_NEVER)
 
@@ -131,8 +130,9 @@ def baseline_of(prober: Prober, outcomes: list[Outcome]) -> Baseline:
     """Return the line as controls show it.
 
     Where a rule strikes one kind of control, the other kinds show the line: of loss and delay the
-    smallest over the kinds counts, if it differs from the others by more than chance. Controls with
-    code points show only what becomes of these.
+    smallest over the kinds counts, if it differs from the others by more than chance. Streams that
+    (nearly) never end say nothing of the line. Controls with code points show only what becomes of
+    these.
     """
     outcomes = [one for one in outcomes if not code_points_of(one.unit)]
     preset = PRESETS[prober.access]
@@ -148,7 +148,8 @@ def baseline_of(prober: Prober, outcomes: list[Outcome]) -> Baseline:
             sent, lost = outcome.sent[:, of_way], outcome.lost[:, of_way]
             is_stream = any(one.ends.proto == TCP for one in outcome.unit)
             if is_stream and sent.any():
-                stuck[up] = (float(lost.any(axis=1).sum()) + 0.3) / (len(lost) + 1)
+                share = (float(lost.any(axis=1).sum()) + 0.3) / (len(lost) + 1)
+                stuck[up] = share if share < MOST_STUCK else 0.0
             if is_stream:  # one loss also holds up the packets behind it
                 resent = outcome.resent[:, of_way]
                 lost = resent & ~np.roll(resent, 1, axis=1) | resent & (np.arange(

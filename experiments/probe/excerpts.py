@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
@@ -108,7 +107,7 @@ def first_packets(probe: Probe, most: int = PACKETS) -> Probe:
     for own in (*busiest[:BUSIEST], *others):
         if 2 * len(taken) < most:
             taken.update(own[:OF_EACH])
-    taken |= rare_datagrams(probe, taken)
+    taken.update(rare_datagrams(probe, taken)[: most - len(taken)])
     shared = [own for own in others if own[0] in taken] if most > PACKETS else []
     half = (len(taken) + most) // 2 if shared else most
     for some, room in ((busiest[:BUSIEST], half), (shared, most), (busiest[:BUSIEST], most)):
@@ -116,24 +115,20 @@ def first_packets(probe: Probe, most: int = PACKETS) -> Probe:
     return in_order(probe[at] for at in sorted(taken))
 
 
-def rare_datagrams(probe: Probe, taken: Collection[int]) -> set[int]:
+def rare_datagrams(probe: Probe, taken: Collection[int]) -> list[int]:
     """Return the first datagrams of each kind of payload, STUN method and direction of which fewer
-    than OF_KIND are taken, as many as lack. taken: places in the probe."""
+    than OF_KIND are taken, as many as lack, the first one of each first. taken, result: places in
+    the probe."""
     places: dict[tuple[str, int, bool], list[int]] = {}
-    for at, (kind, one) in enumerate(zip(payloads_of(probe), probe, strict=True)):
+    for at, one in enumerate(probe):
         if one.ends.proto != TCP:
-            places.setdefault((*kind, one.up), []).append(at)
-    result: set[int] = set()
+            reading = read(one)
+            places.setdefault((reading.kind, reading.method, one.up), []).append(at)
+    found = []
     for own in places.values():
         lacking = max(OF_KIND - sum(at in taken for at in own), 0)
-        result.update([at for at in own if at not in taken][:lacking])
-    return result
-
-
-@functools.lru_cache(maxsize=8)
-def payloads_of(probe: Probe) -> tuple[tuple[str, int], ...]:
-    """Return the kind of payload of each packet, and the STUN method, -1 for other payloads."""
-    return tuple((reading.kind, reading.method) for reading in map(read, probe))
+        found += list(enumerate([at for at in own if at not in taken][:lacking]))
+    return [at for _, at in sorted(found)]
 
 
 def fill(taken: set[int], flows: Sequence[Sequence[int]], most: int) -> None:

@@ -188,12 +188,31 @@ def sent_again(outcome: Outcome, spread: Floats) -> Bools:
     return np.asarray(later & outcome.streams)
 
 
+def events_of(outcome: Outcome) -> Bools:
+    """Return which flows of which copies received forged answers, bool[copies, flows]."""
+    flows = {ends: number for number, ends in enumerate(flows_of(outcome.unit))}
+    seen = np.zeros((len(outcome.delay), len(flows)), bool)
+    for copy, some in enumerate(zip(outcome.events, outcome.strange, strict=True)):
+        for event in (*some[0], *some[1]):
+            seen[copy, flows[event.ends]] = True
+    return seen
+
+
+def judged_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools, Bools, Floats]:
+    """Return what `affected_of` returns, but as usable only packets whose losses can be judged: of
+    forged answers those of datagrams, and none where the original packets pass; of a limit those of
+    datagrams, as writes at several paces have shown that of a stream."""
+    affected, usable, other = affected_of(outcome, base, sought)
+    if sought.limit or sought.kind == INJECT:
+        usable = usable & ~outcome.streams & (not sought.on_path)
+    return affected, usable, other
+
+
 def evidence_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools, Bools, Floats]:
-    """Return what `affected_of` returns, but as usable only what says something by itself: all of a
+    """Return what `judged_of` returns, but as usable only what says something by itself: all of a
     stream waits for one packet, whether a rule delays it or the line has lost it, so that one sent
     soon after a late one of its flow and direction says nothing of a delay."""
-    late, usable, other = affected_of(outcome, base, sought)
-    usable = judged(usable, outcome, sought)
+    late, usable, other = judged_of(outcome, base, sought)
     if sought.kind != DELAY or not outcome.streams.any():
         return late, usable, other
     waits = np.zeros(late.shape, bool)
@@ -208,27 +227,6 @@ def evidence_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools
         last[one.ends, one.up] = at
     other = np.where(outcome.streams, np.maximum(other, base.losses(outcome)), other)
     return late, usable & ~waits, other
-
-
-def events_of(outcome: Outcome) -> Bools:
-    """Return which flows of which copies received forged answers, bool[copies, flows]."""
-    flows = {ends: number for number, ends in enumerate(flows_of(outcome.unit))}
-    seen = np.zeros((len(outcome.delay), len(flows)), bool)
-    for copy, some in enumerate(zip(outcome.events, outcome.strange, strict=True)):
-        for event in (*some[0], *some[1]):
-            seen[copy, flows[event.ends]] = True
-    return seen
-
-
-def judged(usable: Bools, outcome: Outcome, sought: Effect) -> Bools:
-    """Return which packets' losses can be judged: of forged answers only those of datagrams, and
-    none where the original packets pass; of a limit only those of datagrams, as writes at several
-    paces have shown that of a stream."""
-    if sought.limit:
-        return usable & ~outcome.streams
-    if sought.kind != INJECT:
-        return usable
-    return np.zeros_like(usable) if sought.on_path else usable & ~outcome.streams
 
 
 def fits_by_share(
@@ -446,11 +444,7 @@ def shown_counts(
     """Return of each packet (and, of forged answers, of each flow) in how many copies it shows the
     effect, of how many, and how often one does that is not struck. alone: whether only copies count
     that say something by themselves, see `evidence_of`."""
-    if alone:
-        affected, usable, other = evidence_of(outcome, base, sought)
-    else:
-        affected, usable, other = affected_of(outcome, base, sought)
-        usable = judged(usable, outcome, sought)
+    affected, usable, other = (evidence_of if alone else judged_of)(outcome, base, sought)
     gone, count = (affected & usable).sum(axis=0), usable.sum(axis=0)
     if sought.kind == INJECT:
         seen = events_of(outcome)
@@ -520,15 +514,15 @@ def fit_without_rule(
     if doubtful is not None:
         by_flow = struck_by_another(outcome, base, sought)[doubtful]
         result = min(float(np.maximum(by_flow, 0.0).sum()), ANOTHER)
-    gone, count, other = shown_counts(outcome, base, sought, True)
+    gone, count, other = shown_counts(outcome, base, sought, alone=True)
     gain = betaln(gone + 1, count - gone + 1)
     gain -= gone * np.log(other) + (count - gone) * np.log(1 - other)
     number = numbered(flow, len(gone))
     totals = []
     for part in STRUCK:
         one = np.logaddexp(math.log(part) + gain, math.log(1 - part))
-        by_flow = np.bincount(number, one).astype(np.float64)
-        totals.append(by_flow.sum() if doubtful is None else by_flow[~doubtful].sum())
+        whole = np.bincount(number, one)
+        totals.append(whole.sum() if doubtful is None else whole[~doubtful].sum())
     return result + float(np.logaddexp.reduce(totals)) - math.log(len(STRUCK))
 
 
@@ -542,7 +536,7 @@ def struck_by_another(outcome: Outcome, base: Baseline, sought: Effect) -> Float
     strike all copies of a flow or none, by chance.
     """
     flow = flow_numbers(outcome.unit)
-    gone, count, other = shown_counts(outcome, base, sought, True)
+    gone, count, other = shown_counts(outcome, base, sought, alone=True)
     number = numbered(flow, len(gone))
     totals = []
     for share in (*SHARES, 1 - MISS / 2):
@@ -560,8 +554,8 @@ def struck_by_chance(outcome: Outcome, base: Baseline, sought: Effect) -> Floats
     """Return ln P(outcome | another rule strikes all copies of each flow or none, by chance) -
     ln P(outcome | nothing does), float64[flows]. It strikes the packets that most of the copies
     show, from any of the flow's on."""
-    affected, usable, other = affected_of(outcome, base, sought)
-    usable, flow = judged(usable, outcome, sought), flow_numbers(outcome.unit)
+    affected, usable, other = judged_of(outcome, base, sought)
+    flow = flow_numbers(outcome.unit)
     weight = np.where(affected, np.log((1 - MISS) / other), np.log(MISS / (1 - other))) * usable
     result = np.zeros(int(flow.max()) + 1)
     for number in range(len(result)):

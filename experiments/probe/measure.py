@@ -129,16 +129,17 @@ class Measure:
         found = self.found
         refiner = Refiner(tail, found.best, found.core)
         best = refiner.run()
-        if refiner.refuted:
-            for other in self.with_other_counts():
-                core = core_of(self.plays, other, self.plays.shown[0].unit, found.finding, False)
-                tail = Tail(tail.prober, tail.base, tail.sought, other, tail.through, core)
-                again = Refiner(tail, other, core)
-                exact = again.run()
-                if not again.refuted:
-                    found.best = found.began = other
-                    found.core, refiner, best = core, again, exact
-                    break
+        others = self.with_other_counts() if refiner.refuted else []
+        for other in others:
+            core = core_of(self.plays, other, self.plays.shown[0].unit, found.finding, False)
+            tail = Tail(tail.prober, tail.base, tail.sought, other, tail.through, core)
+            again = Refiner(tail, other, core)
+            exact = again.run()
+            if not again.refuted:
+                found.best, found.began, found.core = other, other, core
+                found.equal = [one for one in found.equal if one.keys.keys() == other.keys.keys()]
+                refiner, best = again, exact
+                break
         found.take_exact(best)
         found.intervals |= refiner.intervals
         return refiner.refuted
@@ -148,19 +149,19 @@ class Measure:
         rule has, of those that are about as likely: packets, octets and seconds of one flow all
         grow together."""
         found, scores = self.found, self.found.beliefs.scores
-        own = found.best.keys
-        if len(own.keys() & set(COUNTS)) != 1 or found.sought.kind == INJECT:
+        own, rest = counts_and_rest(found.best)
+        if len(own) != 1 or found.sought.kind == INJECT:
             return []
         result: dict[str, Hypothesis] = {}
         for at in np.argsort(-scores, kind="stable"):
             one = found.beliefs.hypotheses[at]
-            counts = one.keys.keys() & set(COUNTS)
-            rest = {key: value for key, value in one.keys.items() if key not in COUNTS}
-            if scores[at] > scores.max() - AS_LIKELY and len(counts) == 1 and (
-                rest == {key: value for key, value in own.items() if key not in COUNTS}
-                and mechanism(one) == mechanism(found.best) and not counts & own.keys()
+            counts, others = counts_and_rest(one)
+            if scores[at] <= scores.max() - AS_LIKELY:
+                break
+            if len(counts) == 1 and counts != own and others == rest and (
+                mechanism(one) == mechanism(found.best)
             ):  # fmt: skip
-                result.setdefault(next(iter(counts)), one)
+                result.setdefault(counts[0], one)
         return list(result.values())
 
     def take_allow_list(self) -> None:
@@ -268,8 +269,7 @@ class Measure:
         found = self.found
         if found.sought.kind not in (DROP, PARTIAL) or found.best.scope == "packet":
             return False
-        keys = {key: value for key, value in found.best.keys.items()
-                if key not in COUNTS}  # fmt: skip
+        _, keys = counts_and_rest(found.best)
         if not keys or found.best.after or found.sought.limit:
             return False
         best = found.best._replace(match=json.dumps(keys, sort_keys=True))
@@ -303,6 +303,13 @@ class Measure:
                 found.take_scope("flow")
         found.sought = found.sought._replace(chance=min(max(chance.share.value, 0.05), 0.9))
         return self.tail()
+
+
+def counts_and_rest(one: Hypothesis) -> tuple[list[str], dict[str, object]]:
+    """Return which counts of a flow a hypothesis has windows of, and the rest of its match."""
+    keys = one.keys
+    counts = [key for key in COUNTS if key in keys]
+    return counts, {key: value for key, value in keys.items() if key not in counts}
 
 
 def share_of_copies(counts: NDArray[np.int64]) -> Number:

@@ -311,8 +311,8 @@ class Refiner:
         last_size = None if high else int(above[0])
         self.intervals["size"] = (first, last_size or most)
         if last_size is None:
-            bare = first == 1 and keys["size"] != WITH_PAYLOAD
-            return "" if bare else f"{first}-"
+            every = f"{first}-" if keys["size"] == WITH_PAYLOAD else ""
+            return f"{first}-" if first > 1 else every
         return f"{first}-{last_size}"
 
     def same(self, last: Sent, body: bytes, keys: dict[str, Any]) -> bool:

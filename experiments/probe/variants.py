@@ -31,8 +31,8 @@ def mechanism(one: Hypothesis) -> tuple[str | None, str, bool]:
 
 
 def alike(best: Hypothesis) -> Iterator[Hypothesis]:
-    """Yield a hypothesis with every other scope, and as a rule on media alone: what probes may not
-    distinguish from it."""
+    """Yield a hypothesis with every other scope, and on media alone or on all instead: what probes
+    may not distinguish from it."""
     yield from without_media(best)
     if not best.media:
         yield from (best._replace(scope=scope) for scope in SCOPES)

@@ -194,7 +194,9 @@ def test_a_begin_that_its_trigger_does_not_show_is_counted_otherwise(
     best = hypothesis(rtp | {"packets": "41-"}, "packet")
     finding = Finding(DROP, FLOW, True, 40.0, 1.0, 80)
     core = tuple(one._replace(time=one.time // 10) for one in media(21))
-    found = Found(best, 0.9, Effect(DROP), beliefs, core, finding, best)
+    near = ({"packets": "40-"}, {"seconds": "0.39-"})
+    equal = [hypothesis(rtp | more, "packet") for more in near]
+    found = Found(best, 0.9, Effect(DROP), beliefs, core, finding, best, equal=equal)
     asked: list[Probe] = []
 
     def run_of(refiner: Refiner) -> Hypothesis:
@@ -209,3 +211,4 @@ def test_a_begin_that_its_trigger_does_not_show_is_counted_otherwise(
     named = "seconds" if refuted == ("packets",) else "packets"
     assert found.best.keys.keys() == {"payload", named}
     assert (found.core[-1].time >= 400 * MS) == (named == "seconds")
+    assert found.equal == [one for one in equal if named == "packets" or named in one.keys]

@@ -122,8 +122,23 @@ def test_datagrams_of_a_kind_that_comes_late_in_a_long_flow_are_played() -> None
     for part in (excerpt(capture), *plays_of(capture).more_units()[:1]):
         late = Counter(one.up for one in part if one.payload == bodies["stun send"])
         assert min(late[True], late[False]) >= OF_KIND
-    assert len(excerpt(capture)) <= PACKETS
     assert not rare_datagrams(capture, range(len(capture)))
+
+
+@pytest.mark.parametrize("most", [50, PACKETS])
+def test_a_part_with_many_kinds_of_datagrams_is_no_longer_and_has_one_of_each_first(
+    most: int,
+) -> None:
+    flow = FLOW._replace(far_port=3_478)
+    kinds = [Sent(20_000 * MS, up, flow, body) for body in exemplars(UDP).values()
+             for up in (True, False)]  # fmt: skip
+    known = {(read(one).kind, read(one).method, one.up): one for one in kinds}
+    many = [Sent(at * 10 * MS, True, FLOW._replace(near_port=9_000 + at // 20), bytes(60))
+            for at in range(1_200)]  # fmt: skip
+    part = first_packets((*many, *(one for one in known.values() for _ in range(3))), most)
+    assert len(part) <= most
+    seen = {(read(one).kind, read(one).method, one.up) for one in part}
+    assert len(seen & known.keys()) >= min(len(known), most // 2 - OF_EACH)
 
 
 def test_the_flow_with_the_most_packets_is_played_alone_where_little_of_it_was() -> None:

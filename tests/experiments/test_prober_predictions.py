@@ -209,6 +209,8 @@ def test_a_rule_on_media_alone_is_one_on_rtp_packet_by_packet() -> None:
     assert (plain.scope, plain.media) == ("packet", False)
     assert plain.keys == {"size": "800-", "payload": ["rtp"]}
     assert not list(without_media(plain))
+    upwards = without_media(hypothesis({"payload": ["stun"]}, "flow", "up", media=True))
+    assert [one.way for one in upwards] == ["up", None]  # in the same order in each process
     (whole,) = without_media(hypothesis({"payload": ["stun"]}, media=True))
     assert (whole.keys, whole.scope, whole.media) == (
         {"payload": ["stun"], "size": "1-"},
