@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from midcall.experiments.probe.excerpts import (
     AFFECTED,
     LONG_PACKETS,
     LONG_SECONDS,
+    PACKETS,
     around,
     excerpt,
     first_packets,
@@ -66,6 +67,9 @@ from midcall.testbed.probing.probe import Ends, Probe, Sent, flows_of, in_order
 from midcall.testbed.probing.strikes import Passing, Strikes, passing, strikes
 from midcall.testbed.probing.virtual_line import FAR_LEG
 
+#: Units that are made of a part of the capture.
+Parts = TypeVar("Parts", bound=tuple[Probe, ...])
+
 #: Copies of the capture in one play, and plays to other addresses, at most.
 COPIES, MOST_ELSEWHERE = 8, 2
 #: Copies of a long part of the capture in one play, where the first packets show nothing, and
@@ -74,9 +78,9 @@ LONG_COPIES, BEHIND = 3, 60
 #: Plays of the capture before a line counts as clean, at least and at most; plays of more of it
 #: with many packets of each flow, at most, and copies in each (one less of two at once).
 LEAST_PLAYS, PLAYS, MOST_DENSE, DENSE_COPIES = 3, 6, 3, 4
-#: Time in which the access network carries one copy of more of the capture, in ns, and shares of
-#: its packets that are tried for that.
-CARRIED, SHORTER = 10_000 * MS, (1.0, 0.7, 0.5, 0.35, 0.25)
+#: Time in which the access network carries one copy of the capture and of more of it, in ns, and
+#: shares of its packets that are tried for that.
+CARRIED, CARRIED_MORE, SHORTER = 2_000 * MS, 6_000 * MS, (1.0, 0.85, 0.7, 0.5, 0.35, 0.25)
 #: How much more of its packets the flow with the most of them has when it is played alone.
 DEEPER = 1.5
 #: Rules that are looked for.
@@ -118,7 +122,10 @@ class Plays:
 
     def __init__(self, prober: Prober, capture: Probe, result: Result) -> None:
         self.prober, self.result = prober, result
-        self.whole, self.capture = playable(capture), excerpt(capture)
+        self.whole = playable(capture)
+        (self.capture,) = self.carried(
+            lambda share: (excerpt(capture, int(share * PACKETS)),), CARRIED
+        )
         self.played = len(self.capture)  # packets of the whole capture that were played
         self.longer = excerpt(capture, LONG_PACKETS, LONG_SECONDS)
         self.passed: dict[tuple[Probe, bool], Passing] = {}
@@ -305,27 +312,34 @@ class Plays:
         fresh, units = self.prober.fresh_far, self.more_units()
         # its own addresses may be condemned
         both = fresh and any(one.best.scope == "server" for one in self.result.found)
-        played: list[list[Outcome]] = [[] for _ in units * (1 + both)]
-        timed: list[Probe] = []
+        own = [True] * len(units) + [False] * both * len(units)
+        timed = units * (1 + both)
+        played: list[list[Outcome]] = [[] for _ in timed]
+        places = list(range(len(timed)))  # units whose effects are in doubt
         for _ in range(MOST_DENSE):
             some = self.prober.ask(
-                MORE, units * (1 + both), DENSE_COPIES - both, tight=False,
-                keep_far=[True] * len(units), patience=self.patience,
+                MORE, [timed[at] for at in places], DENSE_COPIES - both, tight=False,
+                keep_far=[own[at] for at in places], patience=self.patience,
             )  # fmt: skip
-            if not timed:  # copies and units are sent in turn, so that their packets move
+            if not any(played):
+                # copies and units are sent in turn, so that their packets move
                 timed = [one.as_sent for one in some]
                 self.own_units = timed[: len(units)]
-                others = [self.elsewhere(unit) for unit in timed[len(units) :]]
-            for listed, one, unit in zip(played, some, timed, strict=True):
-                listed.append(one._replace(unit=unit))
-            plays = [joined(listed) for listed in played]
-            for place, other in enumerate(others, len(units)):
-                plays[place] = self.prober.moved(plays[place], other)
-            for play in (*plays[len(units) :], *plays[: len(units)]):
+                others = {at: self.elsewhere(timed[at]) for at in places if not own[at]}
+            for at, one in zip(places, some, strict=True):
+                played[at].append(one._replace(unit=timed[at]))
+            plays = {at: joined(played[at]) for at in places}
+            plays |= {at: self.prober.moved(play, others[at])
+                      for at, play in plays.items() if not own[at]}  # fmt: skip
+            for _, play in sorted(plays.items(), key=lambda one: own[one[0]]):
                 if self.far_beyond(play, tried):
                     return self.look_into(play, tried, fresh and not both)
-            best = (one.score for play in plays for one in self.further(play, tried))
-            if max(best, default=0.0) < SUSPICIOUS:
+            places = [
+                at
+                for at, play in plays.items()
+                if any(one.score >= SUSPICIOUS for one in self.further(play, tried))
+            ]
+            if not places:
                 break
         return []
 
@@ -360,37 +374,39 @@ class Plays:
 
     def deeper(self, known: Probe) -> list[Probe]:
         """Return a unit with more of the flow that has the most packets, alone: as many of them as
-        the access network carries in about CARRIED; [] where a known unit has about as many."""
+        the access network carries in CARRIED_MORE; [] where a known unit has about as many."""
         flow = max(places_of_flows(self.whole).values(), key=len, default=[])
         ends = {self.whole[at].ends for at in flow}
         least = DEEPER * sum(one.ends in ends for one in known)
-        parts = (tuple(self.whole[at] for at in flow[: int(share * LONG_PACKETS)])
-                 for share in SHORTER)  # fmt: skip
-        _, unit = self.carried((own, excerpt(own, len(own), LONG_SECONDS)) for own in parts if own)
+
+        def of(share: float) -> tuple[Probe]:
+            own = tuple(self.whole[at] for at in flow[: int(share * LONG_PACKETS)])
+            return (excerpt(own, len(own), LONG_SECONDS),)
+
+        unit = self.carried(of, CARRIED_MORE)[-1] if flow else ()
         if len(unit) < least:
             return []
         self.played += len(unit) - int(least / DEEPER)
         return [unit]
 
     def dense(self) -> tuple[Probe, Probe]:
-        """Return more of the capture, or a part of that which the access network carries in about
-        CARRIED, and the same with many packets of each flow."""
+        """Return more of the capture, or a part of that which the access network carries in
+        CARRIED_MORE, and the same with many packets of each flow."""
 
         def of(share: float) -> tuple[Probe, Probe]:
             most = int(share * LONG_PACKETS)
             longer = self.longer if len(self.longer) <= most else first_packets(self.longer, most)
             return longer, dense_unit(longer, int(share * ADDED))
 
-        return self.carried(of(share) for share in SHORTER)
+        return self.carried(of, CARRIED_MORE)
 
-    def carried(self, shorter: Iterable[tuple[Probe, Probe]]) -> tuple[Probe, Probe]:
-        """Return the first of ever shorter parts of the capture, each with the unit made of it,
-        whose unit the access network carries in about CARRIED; the last one if it carries none."""
-        chosen: tuple[Probe, Probe] = ((), ())
-        for chosen in shorter:
-            if self.prober.least_apart([chosen[1]]) <= CARRIED:
-                break
-        return chosen
+    def carried(self, of: Callable[[float], Parts], most: int) -> Parts:
+        """Return the largest of several parts of the capture whose last unit the access network
+        carries in `most` ns, or the smallest one. of: returns the units of a part, by its share of
+        the packets."""
+        parts = (of(share) for share in SHORTER)
+        fits = (part for part in parts if self.prober.least_apart([part[-1]]) <= most)
+        return next(fits, None) or of(SHORTER[-1])
 
     def elsewhere(self, unit: Probe) -> Probe:
         """Return a unit with other far addresses, which stand for any fresh ones."""

@@ -38,7 +38,7 @@ from midcall.experiments.probe.line_oracle import (
     SHARES,
     Effect,
 )
-from midcall.experiments.probe.prober import APART, MS, one_by_one
+from midcall.experiments.probe.prober import APART, MS, SHARE, one_by_one
 from midcall.experiments.probe.tails import FORMS, PAUSE, Tail
 from midcall.experiments.probe.units import again
 from midcall.testbed.policy.language import METHODS
@@ -67,7 +67,7 @@ MOST_SIZE = 1400
 COPIES_OF_SHARE, COUNT_CLOSE, SKIPPED, LEAST_OF_SHARE = 2.0, 0.02, 0.7, 0.03
 #: How far apart these datagrams are at least, in ns, how many are sent at most, how many struck
 #: ones more than to BEYOND the count, and which part of the access network's rate they take.
-SPREAD_APART, MOST_SPREAD, SPREAD_MORE, CARRIED = 4 * MS, 900, 12.0, 0.7
+SPREAD_APART, MOST_SPREAD, SPREAD_MORE = 4 * MS, 900, 12.0
 
 #: How much more of a count is sent than before the trigger, and how old a flow becomes, in s, where
 #: it is asked which count decides.
@@ -558,7 +558,7 @@ class Refiner:
         that is skipped to beyond the last one, and how many packets make up the first part."""
         last = self.core[-1]
         beyond = BEYOND * last_count - skipped
-        size, carried = ip_size(last), self.prober.rate[last.up] * CARRIED
+        size, carried = ip_size(last), self.prober.rate[last.up] * SHARE
         apart = max(SPREAD_APART, int(size * 8e6 / carried))
         fill: list[Sent] = []
         if key == "seconds":

@@ -139,6 +139,7 @@ class Search:
             self.result.found.append(found)
             if len(self.result.found) > 1:
                 self.revise()
+                aside += self.take_out_refuted()
             self.join_lists()
             while self.plays.worth_a_play(tried):
                 self.plays.look_again()
@@ -346,6 +347,16 @@ class Search:
                      and again.explained >= KEEPS * before.explained)  # fmt: skip
             if more > 0 or (more == 0 and not surer):
                 self.put(place, before)
+
+    def take_out_refuted(self) -> list[Found]:
+        """Take out the earlier rules that are improbable and that their own probes refute, and
+        return them: what they seem to explain may be the act of further rules."""
+        refuted = [one for one in self.result.found[:-1]
+                   if one.notes and one.probability < LEAST_SURE]  # fmt: skip
+        for one in refuted:
+            self.result.found.remove(one)
+            self.plays.closer = False  # it hid what more of the capture showed
+        return refuted
 
     def identified_again(self, before: Found) -> Found | None:
         """Return the rule behind what the others leave over; None where the one before is still the

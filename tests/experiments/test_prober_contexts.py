@@ -35,7 +35,7 @@ from midcall.experiments.probe.fit import LATE, ends_of_streams, fits_of_limit, 
 from midcall.experiments.probe.found import Found, Result
 from midcall.experiments.probe.kinds import with_small_bucket
 from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
-from midcall.experiments.probe.plays import CARRIED, DEEPER, Plays
+from midcall.experiments.probe.plays import CARRIED_MORE, DEEPER, Plays
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
 from midcall.experiments.probe.rates import Limit
 from midcall.experiments.probe.refine import Refiner
@@ -150,7 +150,7 @@ def test_the_flow_with_the_most_packets_is_played_alone_where_little_of_it_was()
         assert bool(deeper) == more
         for unit in deeper:
             assert len(unit) >= DEEPER * known
-            assert plays.prober.least_apart([unit]) <= CARRIED
+            assert plays.prober.least_apart([unit]) <= CARRIED_MORE
 
 
 # -- delays at random

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,16 @@ import pytest
 
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.probe import answer, run
+from midcall.experiments.probe.acts import Number
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis, shared
 from midcall.experiments.probe.conditions import lists_of_names
 from midcall.experiments.probe.effects import SHOWN, Finding, findings
 from midcall.experiments.probe.fit import ANOTHER
 from midcall.experiments.probe.found import Found, Result
-from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, Effect
+from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, PARTIAL, Effect
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome, parts_of
+from midcall.experiments.probe.search import Search
 from midcall.experiments.probe.variants import of_subject
 from midcall.experiments.proofs.prober.score import as_well, named_rules, names
 from midcall.testbed.conformance.transcript import scene
@@ -221,3 +224,38 @@ def test_a_reset_towards_a_server_that_answers_a_syn_is_a_drop(opens: bool, equa
     found = Found(best, 0.9, Effect(DROP), Beliefs(LINE, [Effect(DROP)]), core, finding, best)
     named = [(one["act"], one.get("towards")) for one in answer.equal_acts(found)]
     assert (("reset", "server") in named) == equal
+
+
+@pytest.mark.parametrize(("low", "high", "equal"), [
+    (0.46, 0.54, True), (0.40, 0.49, True), (0.40, 0.47, False), (0.52, 0.60, True),
+    (0.53, 0.60, False), (0.90, 0.99, False),
+])  # fmt: skip
+def test_a_share_of_losses_is_one_in_so_many_unless_it_lies_far_from_that(
+    low: float,
+    high: float,
+    equal: bool,
+) -> None:
+    best = hypothesis({"payload": ["rtp"]}, "packet")
+    core = (Sent(0, True, FLOW, b"r"),)
+    share = (low + high) / 2
+    effect = Effect(PARTIAL, share)
+    finding = Finding(PARTIAL, FLOW, True, 40.0, share, 0)
+    found = Found(best, 0.9, effect, Beliefs(LINE, [effect]), core, finding, best)
+    found.act = {"act": "loss", "loss": share}
+    found.parameters = {"loss": Number(share, low, high)}
+    assert ("drop" in {one["act"] for one in answer.equal_acts(found)}) == equal
+
+
+def test_an_improbable_rule_that_its_probes_refute_explains_nothing_beside_a_sure_one() -> None:
+    def rule(probability: float, *notes: str) -> SimpleNamespace:
+        return SimpleNamespace(probability=probability, notes=list(notes))
+
+    sure, unsure, noted, refuted = rule(0.9), rule(0.1), rule(0.9, "why"), rule(0.1, "why")
+    for last, out in ((sure, [refuted]), (refuted, [])):
+        search = object.__new__(Search)
+        search.plays = SimpleNamespace(closer=True)
+        search.result = Result()
+        search.result.found = [unsure, noted, *([refuted] if last is sure else []), last]
+        assert search.take_out_refuted() == out
+        assert search.result.found == [unsure, noted, last]
+        assert search.plays.closer == (not out)  # what it hid is looked for again
