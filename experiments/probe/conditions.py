@@ -176,6 +176,11 @@ def with_allowances(
                 listed = allowance(through, begin, struck[0])
                 for other in struck[1:FIRST_STRUCK]:  # a few copies may be struck earlier than most
                     listed += [one for one in allowance(through, begin, other) if "seconds" in one]
+                if ends.proto == TCP:  # what stops one direction may reach the other one first
+                    up = not unit[struck[0]].up
+                    first_back = [n for n in struck if unit[n].up == up][:1]
+                    listed += [one for n in first_back for one in allowance(through, begin, n)
+                               if one.get("direction") == ("up" if up else "down")]  # fmt: skip
                 for after in listed:
                     late = plain._replace(after=json.dumps(after))
                     for scope in ("flow", "packet"):

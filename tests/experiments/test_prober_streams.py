@@ -195,6 +195,26 @@ def test_answers_that_are_dropped_behind_a_trigger_are_a_rule_of_one_direction()
     assert "up" not in ways
 
 
+def test_an_allowance_of_one_direction_may_stop_the_other_one_first() -> None:
+    """What both ends send crosses each other: answers may meet a box that has counted enough."""
+    hello = client_hello("call.example")
+    unit = in_order([
+        Sent(0, True, STREAM, hello),
+        *(Sent((200 + at) * MS, True, STREAM, noise(1_000, "upload", at)) for at in range(30)),
+        *(Sent((180 + at) * MS, False, STREAM, noise(900, "answer", at)) for at in range(5)),
+    ])  # fmt: skip
+    plays = Plays(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), unit, Result())
+    up = np.cumsum([one.up for one in unit])  # segments of the upload, and the hello
+    lost = np.array([not one.up or count > 21 for one, count in zip(unit, up, strict=True)])
+    seen = outcome_of(unit, np.tile(np.where(lost, -1, 50 * MS), (8, 1)))
+    parts: list[dict[str, Any]] = [{"name": ["call.example"]}]
+    late = list(with_allowances(plays, parts, seen, Effect(DROP, 1.0, 1.0)))
+    octets = [one.allowance["bytes"] for one in late
+              if one.allowance.get("direction") == "up" and "bytes" in one.allowance]  # fmt: skip
+    sizes = [ip_size(one) for one in unit if one.up]
+    assert any(sum(sizes[:21]) <= count + 400 and count <= sum(sizes[:22]) for count in octets)
+
+
 def test_the_line_itself_holds_up_a_stream_as_simulated() -> None:
     unit = writes(3, 10 * MS)
     outcome = outcome_of(unit, np.full((2, 3), 50 * MS))._replace(
