@@ -127,6 +127,7 @@ class Plays:
             lambda share: (excerpt(capture, int(share * PACKETS)),), CARRIED
         )
         self.played = len(self.capture)  # packets of the whole capture that were played
+        self.lasted = self.capture[-1].time  # of the longest play, ns
         self.longer = excerpt(capture, LONG_PACKETS, LONG_SECONDS)
         self.passed: dict[tuple[Probe, bool], Passing] = {}
         streams = any(one.ends.proto == TCP for one in self.capture)
@@ -370,7 +371,9 @@ class Plays:
         longer, dense = self.dense()
         others = openings(self.whole, {*flows_of(dense), *flows_of(self.capture)})
         self.played = len(longer) + sum(map(len, others))
-        return [dense, *others, *self.deeper(dense)]
+        units = [dense, *others, *self.deeper(dense)]
+        self.lasted = max(self.lasted, *(unit[-1].time for unit in units if unit))
+        return units
 
     def deeper(self, known: Probe) -> list[Probe]:
         """Return a unit with more of the flow that has the most packets, alone: as many of them as

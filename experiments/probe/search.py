@@ -90,7 +90,10 @@ class Search:
         self.result.base = self.plays.base
         if self.result.unseen is not None:
             left_out = max(len(self.plays.whole) - self.plays.played, 0)
-            self.result.unseen = self.result.unseen._replace(left_out=left_out)
+            lasted = self.plays.lasted if self.plays.whole[-1].time > self.plays.lasted else 0
+            self.result.unseen = self.result.unseen._replace(
+                left_out=left_out, played_s=lasted / 1e9
+            )
         self.take_rewrites()
         self.note_equals()
         self.result.verdict = self.verdict()

@@ -39,7 +39,8 @@ class Unseen(NamedTuple):
 
     loss: share of packets beyond the line's own; delay: ns; rate: kbit/s, a limit above it leaves
     no trace as it has no effect; missed: share of all effects that would not have shown; left_out:
-    packets of the capture that were not played.
+    packets of the capture that were not played; played_s: how long the longest play lasted, in s,
+    where the capture lasts longer, else 0.
     """
 
     loss: float
@@ -47,6 +48,7 @@ class Unseen(NamedTuple):
     rate: float
     missed: float
     left_out: int = 0
+    played_s: float = 0.0
 
     @property
     def clean(self) -> float:
@@ -60,6 +62,8 @@ class Unseen(NamedTuple):
             f"; {self.left_out:,} packets of the capture were not played, and a rule that begins "
             "with them would not have shown" if self.left_out else ""
         )  # fmt: skip
+        if self.played_s:
+            later += f"; nor would one that begins more than {self.played_s:.0f} s after a flow"
         return (
             f"in the median flow and direction, less than {self.loss:.0%} of additional loss, less "
             f"than {self.delay / MS:.0f} ms of delay, and a limit above {self.rate:.0f} kbit/s "

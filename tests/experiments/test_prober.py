@@ -31,7 +31,7 @@ from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.loader import load
 from midcall.testbed.policy.operator import EMPTY, Policy
-from midcall.testbed.probing.probe import probe_of
+from midcall.testbed.probing.probe import Sent, probe_of
 from midcall.testbed.probing.strikes import passing, strikes
 from midcall.testbed.probing.virtual_line import Noise
 from tests.experiments.prober_call import LINE, call, outcome_of, rule_of
@@ -131,6 +131,27 @@ def test_a_clean_noisy_line_is_clean_as_far_as_the_probes_could_see() -> None:
         assert limits.left_out == 0
         assert 0.5 < answer["probability"] < 1.0
         assert f"{limits.loss:.0%} of additional loss" in answer["alternatives"][-1]["why"]
+
+
+@pytest.mark.parametrize("seconds", [3, 90])
+def test_a_clean_answer_says_after_how_many_seconds_a_rule_would_not_have_shown(
+    seconds: int,
+) -> None:
+    flow = call()[0].ends
+    capture = tuple(Sent(n * seconds * 10_000_000, n % 2 == 0, flow, n.to_bytes(2) + bytes(150))
+                    for n in range(100))  # fmt: skip
+    late = rule_of({"ports": [flow.far_port], "seconds": "60-"}, "drop")
+    prober = run.against(Policy((late,)), capture, "fibre", 1, Noise())
+    assert prober.answer["verdict"] == "clean"
+    limits = prober.result.unseen
+    assert limits is not None
+    assert (limits.played_s > 0) == (seconds == 90)
+    why = prober.answer["alternatives"][-1]["why"]
+    if seconds == 90:
+        assert 8 < limits.played_s < 60
+        assert f"begins more than {limits.played_s:.0f} s after a flow" in why
+    else:
+        assert "after a flow" not in why
 
 
 @pytest.mark.parametrize("most", [1, 2])
