@@ -45,7 +45,7 @@ def capture(every: int = 50, first: int = 5) -> Probe:
     ("scope", "lasts"),
     [
         ("client", 1.5),
-        pytest.param("client", 0.7, marks=pytest.mark.slow),
+        pytest.param("client", 0.7, marks=[pytest.mark.slow, pytest.mark.longest]),
         pytest.param("flow", 0.7, marks=pytest.mark.slow),
     ],
 )
