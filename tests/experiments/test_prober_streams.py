@@ -289,7 +289,6 @@ def test_a_slow_queue_is_measured_behind_the_packets_that_bring_it_about() -> No
     assert np.isfinite(limit.room)
 
 
-@pytest.mark.longest
 @pytest.mark.slow
 def test_the_shaper_of_a_stream_of_few_packets_is_named() -> None:
     server = Ends(TCP, NEAR, 40_003, bytes([198, 19, 0, 30]), 443)
