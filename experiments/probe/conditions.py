@@ -176,11 +176,12 @@ def with_allowances(
                 listed = allowance(through, begin, struck[0])
                 for other in struck[1:FIRST_STRUCK]:  # a few copies may be struck earlier than most
                     listed += [one for one in allowance(through, begin, other) if "seconds" in one]
+                up = unit[struck[0]].up
+                way, back = ("up", "down") if up else ("down", "up")
                 if ends.proto == TCP:  # what stops one direction may reach the other one first
-                    up = not unit[struck[0]].up
-                    first_back = [n for n in struck if unit[n].up == up][:1]
-                    listed += [one for n in first_back for one in allowance(through, begin, n)
-                               if one.get("direction") == ("up" if up else "down")]  # fmt: skip
+                    of_back = [n for n in struck if unit[n].up != up][:1]
+                    listed += [one for n in of_back for one in allowance(through, begin, n)
+                               if one.get("direction") == back]  # fmt: skip
                 for after in listed:
                     late = plain._replace(after=json.dumps(after))
                     for scope in ("flow", "packet"):
@@ -188,7 +189,6 @@ def with_allowances(
                     if sought.kind == DROP:
                         yield late._replace(scope="flow", media=True)
                         if ends.proto == TCP:  # without answers the other direction stops, too
-                            way = "up" if unit[struck[0]].up else "down"
                             yield late._replace(scope="flow", way=way)
                 break
         for after in quotas(through, hits, shows > 0.5):

@@ -80,9 +80,8 @@ def of_kind(
     """Return an outcome without the groups that show other kinds of effects alone: of other
     rules. Packets that are late are not dropped.
 
-    apart: whether a share of losses and packets that never arrive are different kinds, and effects
-    on other flows those of other rules than one that limits a rate; limits: whether the rule limits
-    one, which makes losses and delays.
+    apart: whether a share of losses and packets that never arrive are different kinds; limits:
+    whether the rule limits a rate, which makes losses and delays.
     """
     same = LOSSES if finding.kind in LOSSES and not apart else (finding.kind,)
     if limits:
@@ -91,8 +90,7 @@ def of_kind(
     for one in findings(outcome, base):
         if one.score > SHOWN:
             kinds.setdefault((one.ends, one.up), set()).add(one.kind)
-    own = (finding.ends, finding.up) if limits and apart else None
-    other = {key for key, some in kinds.items() if not some & set(same) or own not in (None, key)}
+    other = {key for key, some in kinds.items() if not some & set(same)}
     hit = np.array([(one.ends, one.up) in other for one in outcome.unit])
     if finding.kind == INJECT and finding.ends.proto == TCP:
         # losses of datagrams may be those of another rule; units tell whether they are not

@@ -89,7 +89,7 @@ class Identifier:
         """Return the rule behind an effect, None where no rule of the language explains it.
 
         may_limit: whether it may limit a rate; apart: whether flows and directions that show
-        another kind of effect are another rule's, and beside a limit those that show any.
+        another kind of effect are another rule's.
         """
         effects = effects_behind(self.plays, finding, self.limits, may_limit, apart)
         act: dict[str, Any] = {}
@@ -121,9 +121,6 @@ class Identifier:
         # of datagrams several paces show it, whatever is limited; a stream may send again
         known = found.sought.limit in self.limits and finding.ends.proto != TCP
         if known and not measured:
-            other = None if apart else self.identify(finding, may_limit, True)
-            if other is not None and other.act.get("act") in LIMITS and not other.notes:
-                return other
             found.refute("its trigger does not show the limit that several paces show")
         if may_limit and found.sought.limit and not known and not (measured and not found.notes):
             other = self.identify(finding, False, apart)

@@ -313,33 +313,30 @@ class Plays:
         fresh, units = self.prober.fresh_far, self.more_units()
         # its own addresses may be condemned
         both = fresh and any(one.best.scope == "server" for one in self.result.found)
-        own = [True] * len(units) + [False] * both * len(units)
+        own = [True] * len(units) + [False] * (both * len(units))
         timed = units * (1 + both)
         played: list[list[Outcome]] = [[] for _ in timed]
-        places = list(range(len(timed)))  # units whose effects are in doubt
+        places = list(range(len(timed)))  # of the units whose effects are in doubt
         for _ in range(MOST_DENSE):
             some = self.prober.ask(
                 MORE, [timed[at] for at in places], DENSE_COPIES - both, tight=False,
                 keep_far=[own[at] for at in places], patience=self.patience,
             )  # fmt: skip
-            if not any(played):
-                # copies and units are sent in turn, so that their packets move
+            if not any(played):  # copies are sent in turn, so that their packets move
                 timed = [one.as_sent for one in some]
                 self.own_units = timed[: len(units)]
                 others = {at: self.elsewhere(timed[at]) for at in places if not own[at]}
+            plays = {}
             for at, one in zip(places, some, strict=True):
                 played[at].append(one._replace(unit=timed[at]))
-            plays = {at: joined(played[at]) for at in places}
-            plays |= {at: self.prober.moved(play, others[at])
-                      for at, play in plays.items() if not own[at]}  # fmt: skip
-            for _, play in sorted(plays.items(), key=lambda one: own[one[0]]):
-                if self.far_beyond(play, tried):
-                    return self.look_into(play, tried, fresh and not both)
-            places = [
-                at
-                for at, play in plays.items()
-                if any(one.score >= SUSPICIOUS for one in self.further(play, tried))
-            ]
+                play = joined(played[at])
+                plays[at] = play if own[at] else self.prober.moved(play, others[at])
+            for at in sorted(places, key=lambda at: own[at]):  # other addresses first
+                if self.far_beyond(plays[at], tried):
+                    return self.look_into(plays[at], tried, fresh and not both)
+            best = {at: max((one.score for one in self.further(plays[at], tried)), default=0.0)
+                    for at in places}  # fmt: skip
+            places = [at for at in places if best[at] >= SUSPICIOUS]
             if not places:
                 break
         return []
@@ -386,7 +383,7 @@ class Plays:
             own = tuple(self.whole[at] for at in flow[: int(share * LONG_PACKETS)])
             return (excerpt(own, len(own), LONG_SECONDS),)
 
-        unit = self.carried(of, CARRIED_MORE)[-1] if flow else ()
+        (unit,) = self.carried(of, CARRIED_MORE) if flow else ((),)
         if len(unit) < least:
             return []
         self.played += len(unit) - int(least / DEEPER)
@@ -407,9 +404,11 @@ class Plays:
         """Return the largest of several parts of the capture whose last unit the access network
         carries in `most` ns, or the smallest one. of: returns the units of a part, by its share of
         the packets."""
-        parts = (of(share) for share in SHORTER)
-        fits = (part for part in parts if self.prober.least_apart([part[-1]]) <= most)
-        return next(fits, None) or of(SHORTER[-1])
+        for share in SHORTER:
+            part = of(share)
+            if self.prober.least_apart([part[-1]]) <= most:
+                break
+        return part
 
     def elsewhere(self, unit: Probe) -> Probe:
         """Return a unit with other far addresses, which stand for any fresh ones."""

@@ -65,8 +65,8 @@ MOST_SIZE = 1400
 #: Of a share of datagrams: how many struck ones show where a window begins, to which part of its
 #: count; the part of that count which other packets make up; the least share that is looked for.
 COPIES_OF_SHARE, COUNT_CLOSE, SKIPPED, LEAST_OF_SHARE = 2.0, 0.02, 0.7, 0.03
-#: How far apart these datagrams are at least, in ns, how many are sent at most, how many struck
-#: ones more than to BEYOND the count, and which part of the access network's rate they take.
+#: How far apart these datagrams are at least, in ns, how many are sent at most, and how many
+#: struck ones more than to BEYOND the count.
 SPREAD_APART, MOST_SPREAD, SPREAD_MORE = 4 * MS, 900, 12.0
 
 #: How much more of a count is sent than before the trigger, and how old a flow becomes, in s, where

@@ -63,7 +63,10 @@ class Unseen(NamedTuple):
             "with them would not have shown" if self.left_out else ""
         )  # fmt: skip
         if self.played_s:
-            later += f"; nor would one that begins more than {self.played_s:.0f} s after a flow"
+            later += (
+                f"; the longest play lasted {self.played_s:.0f} s, and a rule that begins later "
+                "would not have shown"
+            )
         return (
             f"in the median flow and direction, less than {self.loss:.0%} of additional loss, less "
             f"than {self.delay / MS:.0f} ms of delay, and a limit above {self.rate:.0f} kbit/s "

@@ -364,3 +364,32 @@ def test_a_page_on_a_stream_without_http_is_explained_by_no_rule() -> None:
     finding = Finding(INJECT, STREAM, True, 160.0, 1.0, 0)
     forged = Effect(INJECT, 1.0, 1.0, "block-page")
     assert identify.Identifier(plays, 1.0).begin(finding, [forged]) is None
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_rule_whose_trigger_does_not_show_a_limit_that_several_paces_show_is_refuted(
+    monkeypatch: pytest.MonkeyPatch, measured: bool
+) -> None:
+    unit = tuple(Sent(n * 20 * MS, True, FLOW, n.to_bytes(2) + bytes(300)) for n in range(150))
+    police = rule_of({"protocol": "udp", "ports": [FLOW.far_port]}, "police", rate_kbit=60.0,
+                     bucket_bytes=4_000)  # fmt: skip
+    plays = Plays(prober_of(police), unit, Result())
+    plays.result.findings = plays.look()
+
+    class Measured:
+        """Stands for the measurement of the act."""
+
+        def __init__(self, _: Plays, found: Found, *__: object) -> None:
+            self.found = found
+
+        def run(self) -> None:
+            act = {"act": "police", "rate_kbit": 60.0, "bucket_bytes": 4_000}
+            self.found.act = act if measured else {"act": "loss", "loss": 0.01}
+
+    monkeypatch.setattr(identify, "Measure", Measured)
+    monkeypatch.setattr(identify, "MOST_UNITS", 0)
+    identifier = identify.Identifier(plays, 1.0)
+    found = identifier.identify(plays.result.findings[0])
+    assert found is not None
+    assert found.sought.limit in identifier.limits  # several paces have shown it
+    assert bool(found.notes) == (not measured)

@@ -305,21 +305,6 @@ def test_a_drop_differs_from_losses_of_another_direction_when_taken_apart() -> N
     assert (apart.delay[:, 1::2] == delay[:, 1::2]).all()
 
 
-def test_losses_of_other_flows_are_not_those_of_a_limit_when_taken_apart() -> None:
-    other = FLOW._replace(near_port=40_009)
-    unit = tuple(Sent(n * 10 * MS, n % 2 == 0, FLOW if n % 4 < 2 else other, bytes([n]) * 99)
-                 for n in range(80))  # fmt: skip
-    lost = np.array([n >= 20 and n % 4 in (1, 2) for n in range(80)])  # one direction of each
-    outcome = outcome_of(unit, [50] * 80, 8)
-    outcome.delay[:, lost] = -1
-    found = next(one for one in findings(outcome, LINE) if one.ends == FLOW)
-    rest = of_kind(outcome, LINE, found, apart=True, limits=True)
-    assert (rest.delay[:, 2::4] == -2).all()  # the other flow's losses say nothing
-    assert (rest.delay[:, ~np.isin(np.arange(80) % 4, [2])] != -2).all()
-    for apart, limits in ((False, True), (True, False), (False, False)):
-        assert (of_kind(outcome, LINE, found, apart, limits).delay == outcome.delay).all()
-
-
 def test_forged_answers_of_another_kind_are_those_of_another_rule() -> None:
     question = FLOW._replace(far_port=53)
     web = STREAM._replace(near_port=40_009)

@@ -246,7 +246,7 @@ def test_a_share_of_losses_is_one_in_so_many_unless_it_lies_far_from_that(
     assert ("drop" in {one["act"] for one in answer.equal_acts(found)}) == equal
 
 
-def test_an_improbable_rule_that_its_probes_refute_explains_nothing_beside_a_sure_one() -> None:
+def test_an_improbable_rule_that_its_probes_refute_explains_nothing_next_to_a_sure_one() -> None:
     def rule(probability: float, *notes: str) -> SimpleNamespace:
         return SimpleNamespace(probability=probability, notes=list(notes))
 
