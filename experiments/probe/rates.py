@@ -545,7 +545,8 @@ def rate_limit(
         # of a stream whose kernels give up, the end never arrives
         some = {PARTIAL, DELAY, DROP} if len(core) > 1 else {PARTIAL, DELAY}
         excess, least = base.excess(outcome)[:, same], SENT_AGAIN + 6 * max(base.spread)
-        if (set(kinds) == {DELAY} and is_constant(excess)) or (
+        constant = is_constant(excess) and sizes_differ(outcome.size[same])
+        if (set(kinds) == {DELAY} and constant) or (
             set(kinds) == {DROP} and stops_at_once(excess, least)
         ):
             return None
@@ -590,6 +591,13 @@ def is_constant(excess: Floats) -> bool:
     parts = waits / max(float(np.median(waits)), 1.0)
     equal = (parts > EQUALLY[0]) & (parts < EQUALLY[1])
     return bool(equal[:2].all() and equal.mean() > MOST_EQUAL)
+
+
+def sizes_differ(sizes: NDArray[np.int64]) -> bool:
+    """Return whether packets have such sizes that they would not wait equally long in a queue, where
+    each waits for its own octets, too. sizes: int64[packets], IP octets."""
+    parts = sizes / max(float(np.median(sizes)), 1.0)
+    return bool(((parts < EQUALLY[0]) | (parts > EQUALLY[1])).mean() > 1 - MOST_EQUAL)
 
 
 def is_no_queue(base: Baseline, outcome: Outcome, same: Sequence[int]) -> bool:

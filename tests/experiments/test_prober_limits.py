@@ -221,6 +221,23 @@ def test_no_paces_are_played_of_a_stream_with_a_constant_delay(
     assert (limit is not None) == asks
 
 
+@pytest.mark.parametrize(("act", "shown"), [
+    ({"act": "delay", "delay_ms": 30.0}, None),
+    ({"act": "shape", "rate_kbit": 64.0, "queue_ms": 400.0}, "shape"),
+], ids=["delay", "queue"])  # fmt: skip
+def test_a_stream_of_equal_segments_is_played_at_several_paces(
+    act: dict[str, Any], shown: str | None
+) -> None:
+    """Segments of one size wait equally long in a queue that is empty when the next one comes."""
+    prober, base = line_of(rule_of({"protocol": "tcp"}, **act), "4g", Noise())
+    unit = tuple(Sent(at * 200 * MS, True, STREAM, bytes([at]) * 200) for at in range(12))
+    outcome = prober.ask("stream", [unit], 4)[0]
+    before = prober.probes
+    limit = rate_limit(prober, base, outcome, 1, {DELAY})
+    assert prober.probes > before
+    assert (None if limit is None else limit.act) == shown
+
+
 @pytest.mark.parametrize(("act", "asks"), [
     ({"act": "stall", "after": {"packets": 14}}, False),
     ({"act": "police", "rate_kbit": 24.0, "bucket_bytes": 3_000}, True),

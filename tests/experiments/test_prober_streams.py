@@ -290,14 +290,15 @@ def test_a_slow_queue_is_measured_behind_the_packets_that_bring_it_about() -> No
 
 
 @pytest.mark.slow
-def test_the_shaper_of_a_stream_of_few_packets_is_named() -> None:
+@pytest.mark.parametrize("seed", [7, pytest.param(23, marks=pytest.mark.longest)])
+def test_the_shaper_of_a_stream_of_few_packets_is_named(seed: int) -> None:
     server = Ends(TCP, NEAR, 40_003, bytes([198, 19, 0, 30]), 443)
     web = [Sent(100 * MS, True, server, client_hello("call.b.example")),
            Sent(160 * MS, False, server, b"\x16\x03\x03" + noise(1085, "answer"))]  # fmt: skip
     web += [Sent((700 + 400 * n) * MS, True, server, RECORD + noise(n, "end")) for n in range(8)]
     voice = [Sent(n * 60 * MS, n % 2 == 0, FLOW, noise(160, n)) for n in range(60)]
     rule = rule_of({"payload": ["tls-hello"]}, "shape", rate_kbit=100.0, queue_ms=400.0)
-    played = run.against(Policy((rule,)), in_order([*web, *voice]), "adsl", 7, Noise(loss=0.03))
+    played = run.against(Policy((rule,)), in_order([*web, *voice]), "adsl", seed, Noise(loss=0.03))
     [found] = played.result.found
     assert (found.rule.act, found.rule.way) == ("shape", None)
     assert found.rule.rate_kbit == pytest.approx(100, rel=0.1)
