@@ -594,8 +594,8 @@ def is_constant(excess: Floats) -> bool:
 
 
 def sizes_differ(sizes: NDArray[np.int64]) -> bool:
-    """Return whether packets have such sizes that they would not wait equally long in a queue, where
-    each waits for its own octets, too. sizes: int64[packets], IP octets."""
+    """Return whether packets have such sizes that they would not wait equally long in a queue,
+    where each waits for its own octets, too. sizes: int64[packets], IP octets."""
     parts = sizes / max(float(np.median(sizes)), 1.0)
     return bool(((parts < EQUALLY[0]) | (parts > EQUALLY[1])).mean() > 1 - MOST_EQUAL)
 
