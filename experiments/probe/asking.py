@@ -26,6 +26,9 @@ Bools = NDArray[np.bool_]
 SETTLED, REPEATS = 6.0, 3
 #: Values that are asked for in one probe.
 PARALLEL = 7
+#: Packets of a stream that are late or not for reasons of their own, of those that show a limit:
+#: all of a stream waits for what its kernel sends again.
+OF_STREAM = 3
 
 
 class Question(NamedTuple):
@@ -88,6 +91,9 @@ def score(outcome: Outcome, mask: Bools, base: Baseline, sought: Effect) -> floa
         return mixture(stopped(outcome, mask, other), chance)
     if not usable.any():
         return 0.0
+    counts = usable.astype(np.float64)
+    if sought.limit:
+        counts *= parts_of_streams(outcome, usable)
     if sought.kind in BY_ITSELF:
         best = []
         shares = (0.5, 0.75, 1.0, 1.25) if sought.kind in SHARES else (0.6, 0.95)
@@ -95,10 +101,10 @@ def score(outcome: Outcome, mask: Bools, base: Baseline, sought: Effect) -> floa
             extra = part * (sought.amount if sought.kind in SHARES else 1.0)
             extra = min(max(extra, 0.02), 0.98)
             struck = np.minimum(other + extra * (1 - other), 0.985)
-            best.append(per_copy(affected, usable, other, struck))
+            best.append(per_copy(affected, counts, other, struck))
         gains = np.logaddexp.reduce(np.stack(best), axis=0) - math.log(len(best))
     else:
-        gains = per_copy(affected, usable, other, np.full(len(other), 1 - MISS))
+        gains = per_copy(affected, counts, other, np.full(len(other), 1 - MISS))
     return mixture(gains, chance)
 
 
@@ -114,12 +120,26 @@ def stopped(outcome: Outcome, mask: Bools, other: NDArray[np.float64]) -> NDArra
     return result
 
 
+def parts_of_streams(outcome: Outcome, usable: Bools) -> NDArray[np.float64]:
+    """Return by which part each packet counts, float64[copies, packets]: those of one direction of
+    a stream together as OF_STREAM packets at most, 1 for datagrams."""
+    parts = np.ones(usable.shape)
+    ways = [(one.ends, one.up) for one in outcome.unit]
+    for way in {way for way, tcp in zip(ways, outcome.streams, strict=True) if tcp}:
+        own = np.array([one == way for one in ways])
+        count = usable[:, own].sum(axis=1, keepdims=True)
+        parts[:, own] = np.minimum(OF_STREAM / np.maximum(count, 1), 1.0)
+    return parts
+
+
 def per_copy(
-    affected: Bools, usable: Bools, other: NDArray[np.float64], struck: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the log-likelihood ratio of each copy."""
+    affected: Bools, counts: NDArray[np.float64], other: NDArray[np.float64],
+    struck: NDArray[np.float64],
+) -> NDArray[np.float64]:  # fmt: skip
+    """Return the log-likelihood ratio of each copy. counts: float64[copies, packets], by which part
+    each packet counts."""
     gain = np.where(affected, np.log(struck / other), np.log((1 - struck) / (1 - other)))
-    return np.asarray((gain * usable).sum(axis=1))
+    return np.asarray((gain * counts).sum(axis=1))
 
 
 def mixture(gains: NDArray[np.float64], chance: float) -> float:
