@@ -118,8 +118,11 @@ class Identifier:
         measured = found.act.get("act") in LIMITS
         if measured and is_limited(self.plays, finding):
             found.refute("it limits the rate of packets that a rule found before limits")
-        # of datagrams several paces show it, whatever is limited; a stream may send again
-        known = found.sought.limit in self.limits and finding.ends.proto != TCP
+        # of datagrams several paces show it, and of a stream how long large and small writes wait;
+        # where a stream loses some, it sends again
+        known = found.sought.limit in self.limits and (
+            finding.ends.proto != TCP or found.sought.act["act"] == "shape"
+        )
         if known and not measured:
             found.refute("its trigger does not show the limit that several paces show")
         if may_limit and found.sought.limit and not known and not (measured and not found.notes):

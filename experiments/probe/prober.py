@@ -49,10 +49,12 @@ RESENT = 150 * MS
 #: Between the starts of two copies, in ns, at least.
 APART = 23 * MS
 #: Times between two copies that are tried, as multiples of what one takes in the access network.
-ROOMIER = (1.15, 1.4, 1.8, 2.5, 4.0)
+ROOMIER = (1.15, 1.25, 1.4, 1.8, 2.5, 4.0)
+#: Part of the time of a play by which it may last longer so that its copies do not meet.
+MEET = 0.1
 #: Share of the access network's rate that probes use at most, and that streams do: their kernels
 #: send again what comes late.
-SHARE, STREAM_SHARE = 0.7, 0.45
+SHARE, STREAM_SHARE = 0.8, 0.45
 #: IP octets of an acknowledgement (RFC 9293, with the timestamps of RFC 7323).
 ACKNOWLEDGEMENT = 52
 #: Instead of a delay: of a packet that did not arrive, and of one not sent or that says nothing.
@@ -413,21 +415,24 @@ class Prober:
         self, units: Sequence[Probe], copies: int, apart: int
     ) -> tuple[int, list[Probe]]:  # fmt: skip
         """Return the time between two copies with which all of them end first, at least `apart` ns,
-        and the units as they are sent then."""
+        and the units as they are sent then. One with which no copies meet in the access network may
+        end later by MEET."""
         least = self.least_apart(units)
         spacings = sorted({max(apart, int(more * least)) for more in ROOMIER})
-        listed = [(wider, self.in_turn(units, wider)) for wider in spacings]
+        listed = [(wider, *self.in_turn(units, wider)) for wider in spacings]
 
-        def end(one: tuple[int, list[Probe]]) -> int:
+        def rank(one: tuple[int, list[Probe], bool]) -> float:
             starts = ((copies - 1) * len(units) + np.arange(len(units))) * one[0]
-            return max(int(start) + unit[-1].time
-                       for start, unit in zip(starts, one[1], strict=True) if unit)  # fmt: skip
+            ends = (int(start) + unit[-1].time
+                    for start, unit in zip(starts, one[1], strict=True) if unit)  # fmt: skip
+            return max(ends) * (1.0 if one[2] else 1.0 + MEET)
 
-        return min(listed, key=end)
+        return min(listed, key=rank)[:2]
 
-    def in_turn(self, units: Sequence[Probe], apart: int) -> list[Probe]:
+    def in_turn(self, units: Sequence[Probe], apart: int) -> tuple[list[Probe], bool]:
         """Return units whose copies, `apart` ns after each other in turn, do not meet in the access
-        network, so that all copies of one are sent at the same times since their begin."""
+        network, so that all copies of one are sent at the same times since their begin; and
+        whether there is room for all packets: where gaps are too short, some meet."""
         period = apart * len(units)
         busy: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
         result = []
@@ -438,7 +443,8 @@ class Prober:
                 time = free_from(busy[one.up], earliest, int(self._time_of(one)), period) - begin
                 moved.append(one._replace(time=time))
             result.append(tuple(moved))
-        return result
+        taken = sum(end - begin for own in busy.values() for begin, end in own)
+        return result, taken == sum(int(self._time_of(one)) for unit in units for one in unit)
 
     def _time_of(self, one: Sent) -> float:
         """Return the time in which the access network may carry one packet, in ns."""
