@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betaln  # type: ignore[import-untyped]
 
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.fit import MISS, affected_of, events_of
@@ -26,9 +27,10 @@ Bools = NDArray[np.bool_]
 SETTLED, REPEATS = 6.0, 3
 #: Values that are asked for in one probe.
 PARALLEL = 7
-#: Packets of a stream that are late or not for reasons of their own, of those that show a limit:
-#: all of a stream waits for what its kernel sends again.
-OF_STREAM = 3
+#: How alike copies are in the share of a stream's packets that are late under a limit, and without
+#: one, where all wait for what a kernel sends again: sums of the parameters of beta distributions.
+#: The mean share under a limit.
+ALIKE_LIMITED, ALIKE_FREE, MOST_LATE = 10.0, 2.0, 0.95
 
 
 class Question(NamedTuple):
@@ -91,9 +93,10 @@ def score(outcome: Outcome, mask: Bools, base: Baseline, sought: Effect) -> floa
         return mixture(stopped(outcome, mask, other), chance)
     if not usable.any():
         return 0.0
-    counts = usable.astype(np.float64)
+    streams = np.zeros(len(usable))
     if sought.limit:
-        counts *= parts_of_streams(outcome, usable)
+        streams = of_streams(outcome, affected, usable, other)
+        usable = usable & ~outcome.streams
     if sought.kind in BY_ITSELF:
         best = []
         shares = (0.5, 0.75, 1.0, 1.25) if sought.kind in SHARES else (0.6, 0.95)
@@ -101,11 +104,11 @@ def score(outcome: Outcome, mask: Bools, base: Baseline, sought: Effect) -> floa
             extra = part * (sought.amount if sought.kind in SHARES else 1.0)
             extra = min(max(extra, 0.02), 0.98)
             struck = np.minimum(other + extra * (1 - other), 0.985)
-            best.append(per_copy(affected, counts, other, struck))
+            best.append(per_copy(affected, usable, other, struck))
         gains = np.logaddexp.reduce(np.stack(best), axis=0) - math.log(len(best))
     else:
-        gains = per_copy(affected, counts, other, np.full(len(other), 1 - MISS))
-    return mixture(gains, chance)
+        gains = per_copy(affected, usable, other, np.full(len(other), 1 - MISS))
+    return mixture(gains + streams, chance)
 
 
 def stopped(outcome: Outcome, mask: Bools, other: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -120,26 +123,32 @@ def stopped(outcome: Outcome, mask: Bools, other: NDArray[np.float64]) -> NDArra
     return result
 
 
-def parts_of_streams(outcome: Outcome, usable: Bools) -> NDArray[np.float64]:
-    """Return by which part each packet counts, float64[copies, packets]: those of one direction of
-    a stream together as OF_STREAM packets at most, 1 for datagrams."""
-    parts = np.ones(usable.shape)
+def of_streams(
+    outcome: Outcome, affected: Bools, usable: Bools, other: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the log-likelihood ratio of each copy that a limit delays or drops the packets of its
+    streams: by the share of late ones in each direction, a beta-binomial distribution."""
+    result = np.zeros(len(usable))
     ways = [(one.ends, one.up) for one in outcome.unit]
-    for way in {way for way, tcp in zip(ways, outcome.streams, strict=True) if tcp}:
-        own = np.array([one == way for one in ways])
-        count = usable[:, own].sum(axis=1, keepdims=True)
-        parts[:, own] = np.minimum(OF_STREAM / np.maximum(count, 1), 1.0)
-    return parts
+    shown = usable.any(axis=0) & outcome.streams
+    for way in {way for way, some in zip(ways, shown, strict=True) if some}:
+        own = shown & np.array([one == way for one in ways])
+        count = usable[:, own].sum(axis=1)
+        late = (affected & usable)[:, own].sum(axis=1)
+        share = float(other[own].mean())
+        terms = [betaln(late + alike * mean, count - late + alike * (1 - mean))
+                 - betaln(alike * mean, alike * (1 - mean))
+                 for alike, mean in ((ALIKE_LIMITED, MOST_LATE), (ALIKE_FREE, share))]  # fmt: skip
+        result += terms[0] - terms[1]
+    return result
 
 
 def per_copy(
-    affected: Bools, counts: NDArray[np.float64], other: NDArray[np.float64],
-    struck: NDArray[np.float64],
-) -> NDArray[np.float64]:  # fmt: skip
-    """Return the log-likelihood ratio of each copy. counts: float64[copies, packets], by which part
-    each packet counts."""
+    affected: Bools, usable: Bools, other: NDArray[np.float64], struck: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the log-likelihood ratio of each copy."""
     gain = np.where(affected, np.log(struck / other), np.log((1 - struck) / (1 - other)))
-    return np.asarray((gain * counts).sum(axis=1))
+    return np.asarray((gain * usable).sum(axis=1))
 
 
 def mixture(gains: NDArray[np.float64], chance: float) -> float:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.probe import run
 from midcall.experiments.probe.acts import never_arrives
-from midcall.experiments.probe.asking import stopped
+from midcall.experiments.probe.asking import SETTLED, score, stopped
 from midcall.experiments.probe.baseline import Baseline, dispersion, pooled_counts
 from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
 from midcall.experiments.probe.effects import findings
@@ -181,8 +181,28 @@ def test_a_stream_that_stops_early_shows_the_effect() -> None:
     mask = np.arange(20) >= 15
     delay = np.full((2, 20), 50 * MS, np.int64)
     delay[0, 9:] = -1  # it stops before the packets that were expected to show it
-    score = stopped(outcome_of(unit, delay), mask, np.full(20, 0.01))
-    assert score[0] > 3 > -3 > score[1]
+    gains = stopped(outcome_of(unit, delay), mask, np.full(20, 0.01))
+    assert gains[0] > 3 > -3 > gains[1]
+
+
+@pytest.mark.parametrize(("late", "settled"), [
+    ((1.0, 0.0, 0.1), -1),  # the line has lost an early segment of one copy
+    ((0.85, 0.75, 0.2), -1),
+    ((1.0, 1.0, 1.0), 1),
+    ((1.0, 1.0, 0.0, 1.0, 1.0), 1),  # the trigger itself was lost once
+])  # fmt: skip
+def test_segments_that_wait_for_each_other_are_no_evidence_of_their_own(
+    late: tuple[float, ...], settled: int
+) -> None:
+    unit = tuple(Sent(n * 40 * MS, True, STREAM, bytes([n]) * 500) for n in range(60))
+    delay = np.full((len(late), 60), 50 * MS, np.int64)
+    for copy, share in zip(delay, late, strict=True):
+        copy[: round(share * 60)] += 900 * MS
+    limit = Effect.of_limit({"act": "shape", "rate_kbit": 100.0, "queue_ms": 400.0})
+    line = LINE._replace(loss=(0.05, 0.05))
+    value = score(outcome_of(unit, delay), np.ones(60, bool), line, limit)
+    assert np.sign(value) == settled
+    assert settled < 0 or value > SETTLED
 
 
 @pytest.mark.parametrize(("act", "more", "key"), [
