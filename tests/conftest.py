@@ -55,8 +55,13 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip live tests where no live network can be made, and say why."""
+    """Mark the longest tests as slow ones, and skip live tests where no live network can be made,
+    saying why."""
+    for item in items:
+        if item.get_closest_marker("longest"):
+            item.add_marker(pytest.mark.slow)
     live = [item for item in items if item.get_closest_marker("live")]
     if not live:
         return

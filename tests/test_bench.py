@@ -58,7 +58,6 @@ def test_a_given_file_is_measured_with_every_tool_that_is_here(tmp_path: Path) -
     assert SAMPLE.name in done.stdout
 
 
-@pytest.mark.slow
 @pytest.mark.longest
 def test_start_up_is_told_warm_and_for_the_first_time(tmp_path: Path) -> None:
     out = tmp_path / "bench.json"

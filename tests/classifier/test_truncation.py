@@ -415,7 +415,6 @@ changes = st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size
 
 
 @pytest.mark.longest
-@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_no_reader_looks_past_the_end_of_any_cut(name: str) -> None:
     """Every cut of every hand-made message, which Hypothesis need not find."""
@@ -497,7 +496,6 @@ def test_the_whole_path_is_deaf_to_what_lies_around_damaged_packets(data: Any) -
 
 
 @pytest.mark.longest
-@pytest.mark.slow
 @pytest.mark.skipif(PLAIN, reason="this is the run in plain Python")
 def test_plain_python_reads_no_octet_past_an_array_either() -> None:
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}

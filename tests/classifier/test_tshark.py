@@ -52,7 +52,7 @@ def earlier(ours: dict[int, NameRead], seen: Seen) -> set[str]:
 
 @pytest.mark.parametrize(
     "part",
-    [0, *(pytest.param(part, marks=[pytest.mark.slow, pytest.mark.longest]) for part in (1, 2))],
+    [0, *(pytest.param(part, marks=pytest.mark.longest) for part in (1, 2))],
 )
 def test_hellos_of_real_captures_are_those_that_wireshark_reads(corpus: Path, part: int) -> None:
     """part: one capture in three, by its place in the list; a process per capture takes long."""

@@ -65,7 +65,6 @@ def test_a_block_is_seen_in_the_samples_and_only_while_it_is_in_force(tmp_path: 
     assert apps == {"whatsapp", "skype", "viber", "facetime", "messenger"}
 
 
-@pytest.mark.slow
 @pytest.mark.longest
 @pytest.mark.corpus
 def test_the_default_experiment_answers_the_mission_on_real_calls(

@@ -138,7 +138,6 @@ def test_an_edit_that_an_engine_does_not_get_is_missed() -> None:
 
 
 @pytest.mark.longest
-@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "program"), [("suricata", "suricata"), ("ndpi", "ndpiReader")])
 def test_exact_translations_differ_in_nothing_and_each_other_one_somewhere(
     engine: str, program: str

@@ -112,7 +112,6 @@ def test_a_worker_that_dies_is_a_finding_that_says_where(tmp_path: Path) -> None
     assert result == {"stand": 41, "error": "the process that fuzzed ended by SIGKILL"}
 
 
-@pytest.mark.slow
 @pytest.mark.longest
 @pytest.mark.skipif(PLAIN, reason="a worker compiles")
 def test_a_short_session_finds_nothing_and_is_gone_on_with(tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ def test_a_delay_of_one_direction_with_its_interval(tmp_path: Path) -> None:
     checked(answer, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_share_of_losses(tmp_path: Path) -> None:
     answer = probed({"ports": [3478]}, "loss", NOISES[1], loss=0.4).answer
     about = answer["act"]["parameters"]["loss"]
@@ -93,7 +94,8 @@ def test_a_share_of_losses(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("act", "key", "value"),
-                         [("loss", "loss", 0.4), ("delay", "delay_ms", 300.0)])  # fmt: skip
+                         [pytest.param("loss", "loss", 0.4, marks=pytest.mark.longest),
+                          ("delay", "delay_ms", 300.0)])  # fmt: skip
 def test_packets_behind_the_end_of_a_condemnation_do_not_count_for_its_act(
     act: str, key: str, value: float
 ) -> None:

@@ -37,7 +37,7 @@ def media(count: int, *fars: bytes) -> Probe:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("scope", ["packet", "flow"])
+@pytest.mark.parametrize("scope", ["packet", pytest.param("flow", marks=pytest.mark.longest)])
 def test_what_a_rule_spares_is_named_with_the_scope_that_it_shows(scope: str) -> None:
     rules = (rule_of({"payload": ["stun", "dns"], "protocol": "udp"}, "pass", scope="packet"),
              rule_of({"protocol": "udp"}, "drop", scope=scope))  # fmt: skip
@@ -71,7 +71,6 @@ def test_addresses_that_pass_are_named_with_their_prefix_and_ports_that_are_stru
     assert {let_pass["scope"], *(one["scope"] for one in let_pass["equal"])} == {"packet", "flow"}
 
 
-@pytest.mark.slow
 @pytest.mark.longest
 @pytest.mark.parametrize(("scope", "shared"), [("packet", "packet"), ("flow", "pair")])
 def test_a_kind_that_passes_in_front_of_a_queue_is_named(scope: str, shared: str) -> None:
@@ -139,11 +138,12 @@ def test_what_passes_shows_the_scope_of_the_rule_and_of_the_one_in_front_of_it()
 
 
 @pytest.mark.parametrize("rules", [
-    ({"match": {"addresses": ["203.0.112.0/22"]}, "act": "delay", "delay_ms": 150.0},
-     {"match": {"payload": ["rtp"]}, "act": "drop", "scope": "packet"}),
+    pytest.param(({"match": {"addresses": ["203.0.112.0/22"]}, "act": "delay", "delay_ms": 150.0},
+                  {"match": {"payload": ["rtp"]}, "act": "drop", "scope": "packet"}),
+                 marks=pytest.mark.longest),
     pytest.param(({"match": {"addresses": ["203.0.112.0/22"]}, "act": "drop"},
                   {"match": {"protocol": "udp"}, "act": "delay", "delay_ms": 150.0}),
-                 marks=[pytest.mark.slow, pytest.mark.longest]),
+                 marks=pytest.mark.longest),
 ], ids=["delay, then drop", "drop, then delay"])  # fmt: skip
 def test_what_another_rule_decides_is_not_said_to_pass(rules: Sequence[dict[str, Any]]) -> None:
     unit = media(30, ALLOWED, OTHER)
@@ -162,7 +162,6 @@ def test_where_a_payload_is_of_another_kind_nothing_is_said_to_pass() -> None:
     assert not [one for one in as_well(answer.answer) if one["act"] == "pass"]
 
 
-@pytest.mark.slow
 @pytest.mark.longest
 def test_what_a_further_rule_lets_pass_is_a_rule_of_the_answer() -> None:
     rules = (rule_of({"payload": ["dns"]}, "drop"),

@@ -44,11 +44,23 @@ def answered(
     ("match", "act", "key", "value", "noise"),
     [
         ({"payload": ["rtp"]}, "stall", "packets", 17, 0),
-        pytest.param({"ports": [3478]}, "stall", "bytes", 1711, 1, marks=pytest.mark.slow),
         pytest.param(
-            {"ports": [443]}, "drop", "bytes", 900, 0, marks=[pytest.mark.slow, pytest.mark.longest]
+            {"ports": [3478]},
+            "stall",
+            "bytes",
+            1711,
+            1,
+            marks=pytest.mark.longest,
         ),
-        pytest.param({"stun": True}, "stall", "seconds", 0.4, 1, marks=pytest.mark.slow),
+        pytest.param({"ports": [443]}, "drop", "bytes", 900, 0, marks=pytest.mark.longest),
+        pytest.param(
+            {"stun": True},
+            "stall",
+            "seconds",
+            0.4,
+            1,
+            marks=pytest.mark.longest,
+        ),
     ],
 )
 def test_an_allowance_is_measured_as_the_box_counts_it(
@@ -60,7 +72,6 @@ def test_an_allowance_is_measured_as_the_box_counts_it(
     assert begin["low"] <= value <= begin["high"]
 
 
-@pytest.mark.slow
 @pytest.mark.longest
 def test_what_follows_a_trigger_does_not_meet_the_rule_by_itself() -> None:
     answer = answered({"entropy": "0.6-"}, "stall", NOISES[1], after={"bytes": 2200})
@@ -69,7 +80,6 @@ def test_what_follows_a_trigger_does_not_meet_the_rule_by_itself() -> None:
     assert answer["begin"]["value"] == pytest.approx(2200, rel=0.02)
 
 
-@pytest.mark.slow
 @pytest.mark.longest
 def test_of_equal_datagrams_it_shows_which_came_twice() -> None:
     match = {"ports": [3478], "direction": "up"}
@@ -91,7 +101,7 @@ def test_packets_that_come_again_differ_where_their_order_matters(kind: str, dif
 @pytest.mark.parametrize(
     ("match", "act", "key", "value"),
     [
-        ({"size": "24-"}, "loss", "loss", 0.3),
+        pytest.param({"size": "24-"}, "loss", "loss", 0.3, marks=pytest.mark.longest),
         pytest.param({"size": "20-"}, "delay", "delay_ms", 60.0, marks=pytest.mark.slow),
     ],
 )
@@ -157,7 +167,6 @@ def test_code_points_go_first_even_where_cross_traffic_holds_up_most_of_them() -
     assert goes_first(points, waits, 0.6, 10 * MS, 3 * MS) == (46,)
 
 
-@pytest.mark.slow
 @pytest.mark.longest
 def test_a_priority_queue_that_others_share_is_named() -> None:
     answer = answered({"ports": [3478]}, "prioritise", NOISES[0], scope="triple", rate_kbit=64.0,

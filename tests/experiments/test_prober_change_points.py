@@ -145,7 +145,8 @@ def test_exact_numbers_are_those_of_equal_hypotheses_too() -> None:
 
 
 @pytest.mark.parametrize(("window", "share", "close"), [
-    ({"packets": "41-90"}, 0.3, 6.0), ({"seconds": "0.5-1.2"}, 0.6, 0.05),
+    pytest.param({"packets": "41-90"}, 0.3, 6.0, marks=pytest.mark.longest),
+    ({"seconds": "0.5-1.2"}, 0.6, 0.05),
 ])  # fmt: skip
 def test_a_rule_on_a_window_of_a_share_is_named_with_its_share(
     window: dict[str, str], share: float, close: float

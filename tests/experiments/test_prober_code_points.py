@@ -135,7 +135,6 @@ def test_a_queue_shows_which_code_points_go_first(act: str) -> None:
 
 
 @pytest.mark.longest
-@pytest.mark.slow
 def test_a_priority_queue_is_named() -> None:
     box = Policy((rule_of({"payload": ["rtp"]}, "prioritise", scope="client", rate_kbit=48,
                        queue_ms=300, first=["ef", "af41"]),))  # fmt: skip

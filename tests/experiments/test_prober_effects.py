@@ -246,6 +246,7 @@ def test_rules_of_a_limit_are_predicted_by_the_box_itself() -> None:
 # ---- whole searches
 
 
+@pytest.mark.longest
 def test_a_share_of_datagrams_that_come_twice_is_named() -> None:
     call = probe_of(scene("0.0 > udp relay:3478/40001 rtp 160 x40 0.02\n"
                           "0.01 < udp relay:3478/40001 rtp 160 x40 0.02\n"
@@ -259,7 +260,6 @@ def test_a_share_of_datagrams_that_come_twice_is_named() -> None:
 
 
 @pytest.mark.longest
-@pytest.mark.slow
 def test_an_effect_behind_the_first_packets_of_a_long_capture_is_found() -> None:
     call = probe_of(scene("0.0 > udp relay:3478/40001 noise 160 x260 0.02\n"))
     assert len(excerpt(call)) < 230

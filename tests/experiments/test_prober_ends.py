@@ -44,9 +44,9 @@ def capture(every: int = 50, first: int = 5) -> Probe:
 @pytest.mark.parametrize(
     ("scope", "lasts"),
     [
-        ("client", 1.5),
-        pytest.param("client", 0.7, marks=[pytest.mark.slow, pytest.mark.longest]),
-        pytest.param("flow", 0.7, marks=pytest.mark.slow),
+        pytest.param("client", 1.5, marks=pytest.mark.slow),
+        pytest.param("client", 0.7, marks=pytest.mark.longest),
+        pytest.param("flow", 0.7, marks=pytest.mark.longest),
     ],
 )
 def test_a_drop_that_ends_and_is_triggered_again_is_named(scope: str, lasts: float) -> None:
@@ -57,7 +57,6 @@ def test_a_drop_that_ends_and_is_triggered_again_is_named(scope: str, lasts: flo
     assert answer["residual_s"] == pytest.approx(lasts, rel=0.1)
 
 
-@pytest.mark.slow
 @pytest.mark.longest
 def test_an_end_is_named_where_a_window_of_the_flow_explains_the_capture_too() -> None:
     rule = rule_of({"stun": True}, "drop", lasts_s=1.0)

@@ -79,7 +79,7 @@ def named(
             (rule_of({"stun": True}, "delay", delay_ms=200, scope="packet"),
              rule_of({"payload": ["rtp"]}, "drop", scope="packet",
                      after={"seconds": 0.3, "per": "pair"})),
-            marks=[pytest.mark.slow, pytest.mark.longest],
+            marks=pytest.mark.longest,
         ),
     ],
     ids=["opposite directions", "an allowance of a pair"],
@@ -90,7 +90,6 @@ def test_rules_on_one_flow_are_both_named(rules: tuple[Rule, ...]) -> None:
         assert any(all(names(rule, one)) for one in found), (rule, found)
 
 
-@pytest.mark.slow
 @pytest.mark.longest
 def test_a_rule_on_a_flow_that_is_not_among_the_busiest_is_named() -> None:
     words = [f"0.{number:02} > udp peer:{7000 + number}/{41000 + number} rtp 160 x12 0.02"
@@ -107,6 +106,7 @@ def test_a_rule_on_a_flow_that_is_not_among_the_busiest_is_named() -> None:
         assert any(all(names(rule, one)) for one in found), (rule, found)
 
 
+@pytest.mark.longest
 def test_a_share_of_losses_of_a_stream_is_measured() -> None:
     words = "\n".join([
         "0.00 > tcp peer:443/40003 syn", "0.04 < tcp peer:443/40003 syn-ack",

@@ -291,6 +291,7 @@ def rule_of(match: dict[str, Any], act: str, **more: Any) -> Rule:
     )
 
 
+@pytest.mark.longest
 def test_packets_are_reordered_however_far_apart_they_are_sent() -> None:
     """Packets 30 ms apart (a codec with frames of 30 ms) that come 150 ms late are overtaken."""
     rule = rule_of({"ports": [4_000]}, "reorder", way="up", delay_ms=150, share=0.3)
@@ -369,7 +370,6 @@ def test_datagrams_that_always_arrive_between_lost_ones_show_no_loss() -> None:
     assert found.act["act"] == "loss"
 
 
-@pytest.mark.slow
 @pytest.mark.longest
 def test_a_drop_for_half_of_the_clients_of_a_lossy_line_is_no_loss() -> None:
     rule = rule_of({"protocol": "udp"}, "drop", probability=0.5, per="client")

@@ -65,7 +65,7 @@ def outcome_of(unit: Probe, delay: Any) -> Outcome:
         rule_of("r1", {"ports": [3478]}, "drop"),
         pytest.param(
             rule_of("r1", {"ports": [3478]}, "loss", loss=0.4, scope="packet", way="up"),
-            marks=[pytest.mark.slow, pytest.mark.longest],
+            marks=pytest.mark.longest,
         ),
     ],
     ids=["drop", "loss"],

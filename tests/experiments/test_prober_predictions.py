@@ -287,7 +287,6 @@ def test_runs_of_losses() -> None:
 
 
 @pytest.mark.longest
-@pytest.mark.slow
 def test_a_rule_that_comes_and_goes_is_mostly_named_with_its_phases() -> None:
     rule = rule_of({"payload": ["rtp"]}, "drop", scope="packet", on_s=0.3, off_s=0.6)
     long = probe_of(scene(CALL.replace("x30 0.02", "x90 0.04")))
@@ -347,6 +346,7 @@ class Bounded(VirtualSockets):
         return super().send(*args, **named)
 
 
+@pytest.mark.slow
 def test_a_search_whose_budget_ends_answers_with_what_it_has_found() -> None:
     policy = Policy((rule_of({"stun": True}, "drop", scope="packet"),))
     whole = Bounded(policy, "4g", 5, Noise(loss=0.01))

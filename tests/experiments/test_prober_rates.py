@@ -429,7 +429,6 @@ def test_packets_of_a_stream_that_are_sent_again_give_its_delay_no_direction() -
 
 
 @pytest.mark.longest
-@pytest.mark.slow
 def test_small_packets_that_a_nearly_empty_bucket_lets_pass_are_policed_too() -> None:
     lines = ("0.00 > udp peer:9078/40001 noise 900 x90 0.012\n0.00 > udp peer:9078/40001 noise 90 "
              "x60 0.018\n0.01 < udp peer:9078/40001 noise 90 x60 0.018\n")  # fmt: skip

@@ -42,7 +42,6 @@ def test_the_kernel_does_what_the_box_does_and_leaves_nothing(engine: str, tmp_p
 
 
 @pytest.mark.longest
-@pytest.mark.slow
 def test_exact_translations_differ_in_nothing_and_each_other_one_somewhere(engine: str) -> None:
     inputs = prove.Inputs([edge_cases.NAME, *CAPTURES], None)
     exact = 0

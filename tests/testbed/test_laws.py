@@ -134,7 +134,6 @@ def test_a_broken_law_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.longest
-@pytest.mark.slow
 @pytest.mark.corpus
 def test_real_captures_of_each_group_hold_every_law(corpus: Path) -> None:
     from midcall.captures.fetch.fetch import obtain
