@@ -131,10 +131,11 @@ def rare_datagrams(probe: Probe, taken: Collection[int]) -> list[int]:
     return [at for _, at in sorted(found)]
 
 
-def fill(taken: set[int], flows: Sequence[Sequence[int]], most: int) -> None:
-    """Take one packet more of each flow in turn behind its first OF_EACH ones, until so many are
-    taken that there is no room for all."""
-    for many in range(OF_EACH, max(map(len, flows), default=0)):
+def fill(taken: set[int], flows: Sequence[Sequence[int]], most: int, first: int = OF_EACH) -> None:
+    """Take one packet more of each flow in turn behind its first ones, until so many are taken that
+    there is no room for all. taken, flows: places in a capture; first: how many of each flow are
+    passed over."""
+    for many in range(first, max(map(len, flows), default=0)):
         more = {own[many] for own in flows if len(own) > many} - taken
         if len(taken) + len(more) > most:
             break

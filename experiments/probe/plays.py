@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from midcall.experiments.probe.excerpts import (
     PACKETS,
     around,
     excerpt,
+    fill,
     first_packets,
     openings,
     places_of_flows,
@@ -81,8 +83,9 @@ LEAST_PLAYS, PLAYS, MOST_DENSE, DENSE_COPIES = 3, 6, 3, 4
 #: Time in which the access network carries one copy of the capture and of more of it, in ns, and
 #: shares of its packets that are tried for that.
 CARRIED, CARRIED_MORE, SHORTER = 2_000 * MS, 6_000 * MS, (1.0, 0.85, 0.7, 0.5, 0.35, 0.25)
-#: How much more of its packets the flow with the most of them has when it is played alone.
-DEEPER = 1.5
+#: How much more of its packets one of the flows with the most of them has when these are played
+#: alone, and how many such flows.
+DEEPER, DEEP_FLOWS = 1.5, 6
 #: Rules that are looked for.
 MOST_RULES = 3
 #: Score from which an effect is not played again.
@@ -364,7 +367,7 @@ class Plays:
 
     def more_units(self) -> list[Probe]:
         """Return more of the capture: many packets of each flow, close together, the first packets
-        of flows that have no place in that, and more of the flow with the most packets alone."""
+        of flows that have no place in that, and more of the flows with the most packets alone."""
         longer, dense = self.dense()
         others = openings(self.whole, {*flows_of(dense), *flows_of(self.capture)})
         self.played = len(longer) + sum(map(len, others))
@@ -373,20 +376,24 @@ class Plays:
         return units
 
     def deeper(self, known: Probe) -> list[Probe]:
-        """Return a unit with more of the flow that has the most packets, alone: as many of them as
-        the access network carries in CARRIED_MORE; [] where a known unit has about as many."""
-        flow = max(places_of_flows(self.whole).values(), key=len, default=[])
-        ends = {self.whole[at].ends for at in flow}
-        least = DEEPER * sum(one.ends in ends for one in known)
+        """Return a unit with more of the flows that have the most packets, DEEP_FLOWS at most, and
+        about as many of each: as many as the access network carries in CARRIED_MORE; [] where a
+        known unit has nearly as many of each."""
+        counts = Counter(one.ends for one in known)
+        busiest = sorted(places_of_flows(self.whole).items(), key=lambda one: -len(one[1]))
+        flows = [own for ends, own in busiest[:DEEP_FLOWS] if len(own) >= DEEPER * counts[ends]]
 
         def of(share: float) -> tuple[Probe]:
-            own = tuple(self.whole[at] for at in flow[: int(share * LONG_PACKETS)])
+            taken: set[int] = set()
+            fill(taken, flows, int(share * LONG_PACKETS), 0)
+            own = tuple(self.whole[at] for at in sorted(taken))
             return (excerpt(own, len(own), LONG_SECONDS),)
 
-        (unit,) = self.carried(of, CARRIED_MORE) if flow else ((),)
-        if len(unit) < least:
+        (unit,) = self.carried(of, CARRIED_MORE) if flows else ((),)
+        more = Counter(one.ends for one in unit)
+        if all(more[ends] < DEEPER * counts[ends] for ends in more):
             return []
-        self.played += len(unit) - int(least / DEEPER)
+        self.played += sum(max(count - counts[ends], 0) for ends, count in more.items())
         return [unit]
 
     def dense(self) -> tuple[Probe, Probe]:

@@ -141,16 +141,22 @@ def test_a_part_with_many_kinds_of_datagrams_is_no_longer_and_has_one_of_each_fi
     assert len(seen & known.keys()) >= min(len(known), most // 2 - OF_EACH)
 
 
-def test_the_flow_with_the_most_packets_is_played_alone_where_little_of_it_was() -> None:
-    for counts, more in (([2_000, *[30] * 60], True), ([300, 30, 30], False)):
-        plays = plays_of(capture_of(counts))
-        units = plays.more_units()
-        known = sum(one.ends.far_port == 2_000 for one in units[0])
-        deeper = [unit for unit in units[1:] if {one.ends.far_port for one in unit} == {2_000}]
-        assert bool(deeper) == more
-        for unit in deeper:
-            assert len(unit) >= DEEPER * known
-            assert plays.prober.least_apart([unit]) <= CARRIED_MORE
+@pytest.mark.parametrize(("counts", "deep"), [
+    ([2_000, *[30] * 60], [2_000]),
+    ([800, 400, *[200] * 4, *[30] * 100], [2_000, 2_001, 2_004, 2_005]),  # much of the others was
+    ([300, 30, 30], []),
+], ids=["one", "four", "none"])  # fmt: skip
+def test_the_flows_with_the_most_packets_are_played_alone_where_little_of_them_was(
+    counts: list[int], deep: list[int]
+) -> None:
+    plays = plays_of(capture_of(counts))
+    units = plays.more_units()
+    counted = [Counter(one.ends.far_port for one in unit) for unit in units]
+    deeper = [at for at, one in enumerate(counted) if one[2_000] > counted[0][2_000]]
+    assert len(deeper) == bool(deep)
+    for at in deeper:
+        assert all(counted[at][port] >= max(DEEPER * counted[0][port], 150) for port in deep)
+        assert plays.prober.least_apart([units[at]]) <= CARRIED_MORE
 
 
 # -- delays at random
