@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.effects import SHOWN, Finding, findings
-from midcall.experiments.probe.fit import affected_of
+from midcall.experiments.probe.fit import Bools, Floats, affected_of
 from midcall.experiments.probe.found import BLOCKING, Found
 from midcall.experiments.probe.line_oracle import (
     DELAY,
@@ -25,8 +27,12 @@ from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import Outcome
 from midcall.testbed.probing.probe import Ends
 
+Counts = NDArray[np.int64]
+
 #: Share of copies that show an effect, of those expected, below which a packet does not.
 SILENT = 0.4
+#: Standard deviations by which a flow's packets show an effect more often than by chance.
+BEYOND_CHANCE = 3.0
 
 
 def without_found_rules(plays: Plays, outcome: Outcome, tight: bool, sought: Effect) -> Outcome:
@@ -43,10 +49,31 @@ def without_found_rules(plays: Plays, outcome: Outcome, tight: bool, sought: Eff
     decided = plays.decided(outcome.unit, tight)
     if not decided.any():
         return rest
-    affected, usable, _ = affected_of(rest, plays.base, sought)
-    share = (affected & usable).sum(axis=0) / np.maximum(usable.sum(axis=0), 1)
-    shows = share >= least_share(sought)
+    affected, usable, other = affected_of(rest, plays.base, sought)
+    gone, count = (affected & usable).sum(axis=0), usable.sum(axis=0)
+    shows = gone / np.maximum(count, 1) >= least_share(sought)
+    if sought.kind == PARTIAL:  # the line, too, loses one of few copies of some packets
+        shows &= lose_more(outcome, decided, gone, count, other)
     return rest.without(decided & ~shows)
+
+
+def lose_more(
+    outcome: Outcome,
+    decided: Bools,
+    gone: Counts,
+    count: Counts,
+    other: Floats,
+) -> Bools:
+    """Return which packets are of a flow and direction whose decided packets show an effect more
+    often than by chance, bool[packets]. gone, count: int64[packets], of the copies of each packet
+    those that show it, and all; other: how often one shows it that is not struck."""
+    result = np.zeros(len(decided), bool)
+    ways = [(one.ends, one.up) for one in outcome.unit]
+    for way in {way for way, some in zip(ways, decided, strict=True) if some}:
+        own = decided & np.array([one == way for one in ways])
+        expected = float((count * other)[own].sum())
+        result[own] = gone[own].sum() > expected + BEYOND_CHANCE * math.sqrt(expected + 1)
+    return result
 
 
 def come_behind(plays: Plays, finding: Finding, sought: Effect) -> list[Found]:

@@ -44,13 +44,16 @@ def effects_behind(
     apart: bool,
 ) -> list[Effect]:  # fmt: skip
     """Return the kinds of effects that a rule behind a finding may have: of losses, certain
-    ones and a share; a delay that the same flow shows; limits of a rate, if it may.
+    ones and a share; a delay that the same flow shows, if no rule found so far explains it; limits
+    of a rate, if it may.
 
     measured: limits of a rate that several paces show are added to it, as JSON, each with the play
     at the fastest one; apart: whether the effect is taken as the finding has it.
     """
-    own = [one for one in plays.result.findings
-           if (one.ends, one.up) == (finding.ends, finding.up)]  # fmt: skip
+    left = plays.result.findings
+    if plays.result.found:
+        left = [one for play in plays.shown for one in plays.further(play, ())]
+    own = [one for one in left if (one.ends, one.up) == (finding.ends, finding.up)]
     limits: list[Effect] = []
     if may_limit and finding.kind in (DROP, PARTIAL, DELAY) and not is_limited(plays, finding):
         rest = plays.masked(plays.shown[0], False, PARTIAL)

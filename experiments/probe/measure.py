@@ -132,7 +132,8 @@ class Measure:
         others = self.with_other_counts() if refiner.refuted else []
         for other in others:
             core = core_of(self.plays, other, self.plays.shown[0].unit, found.finding, False)
-            tail = Tail(tail.prober, tail.base, tail.sought, other, tail.through, core)
+            tail = Tail(tail.prober, tail.base, tail.sought, other, tail.through, core,
+                        tail.decided)  # fmt: skip
             again = Refiner(tail, other, core)
             exact = again.run()
             if not again.refuted:
@@ -285,7 +286,7 @@ class Measure:
         """Return what makes units for the rule, or for another hypothesis with another effect."""
         plays, found = self.plays, self.found
         return Tail(plays.prober, plays.base, sought or found.sought, best or found.best,
-                    plays.through, found.core)  # fmt: skip
+                    plays.through, found.core, lambda unit: plays.decided(unit, True))  # fmt: skip
 
     def enforced(self, tail: Tail) -> Tail:
         """Find the chance with which a rule is enforced; returns what makes units for it then."""

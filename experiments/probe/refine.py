@@ -749,9 +749,7 @@ def fillers(last: Sent, count: int, octets: int, first: bool = True) -> Iterator
     spare = max(octets - count * head, 0)
     stream = last.ends.proto == TCP
     for number in range(count):
-        size = spare // count if octets else 0
-        if number == count - 1 and octets:
-            size = spare - (count - 1) * (spare // count)
+        size = spare * (number + 1) // count - spare * number // count
         up = first and number == 0
         body = noise(max(size, 1 if stream else 4), "filler", number, octets)
         yield last._replace(time=number * 3 * MS, up=up, payload=body)

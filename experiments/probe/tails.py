@@ -81,6 +81,7 @@ def size_over_limit(sought: Effect, least: int, count: int) -> int:
 class Tail:
     """Makes units from triggers for one hypothesis.
 
+    decided: returns which packets of a unit other rules decide, bool[packets]; those say nothing.
     form: what follows a trigger. "again": its last packet (rules that strike packets, and matches
     that any packet of the flow meets); "noise", "zeros", "tiny", "long": packets that the match
     does not meet itself, so that they are struck for the trigger's sake alone.
@@ -89,9 +90,10 @@ class Tail:
     def __init__(
         self, prober: Prober, base: Baseline, sought: Effect, best: Hypothesis,
         through: Callable[[Probe, bool], Passing], core: Probe,
+        decided: Callable[[Probe], NDArray[np.bool_]] | None = None,
     ) -> None:  # fmt: skip
         self.prober, self.base, self.sought, self.through = prober, base, sought, through
-        self.best = best
+        self.best, self.decided = best, decided or (lambda unit: np.zeros(len(unit), bool))
         self.shown, self.apart = 5, 12 * MS
         if sought.kind == PARTIAL:
             loss = max(base.loss)
@@ -131,18 +133,22 @@ class Tail:
         return self.form == "again"
 
     def chosen(self, core: Probe) -> str:
-        """Return the form of packets that the rule strikes and the match does not meet."""
+        """Return the form of packets that the rule strikes and the match does not meet, the first
+        one of which other rules decide none, if there is one."""
         plain = self.best._replace(scope="packet", way=None, after="").rule()
         rule = self.best.rule()
         if plain is None or rule is None:
             return "again"
+        possible = []
         for form in reversed(FORMS) if self.sought.limit else FORMS:
             self.form = form
             unit = self.unit(core)
-            found = strikes(self.through(unit, True), [plain, rule]).struck
-            if not found[0, len(core) :].any() and found[1, len(core) :].any():
-                return form
-        return "noise"
+            found = strikes(self.through(unit, True), [plain, rule]).struck[:, len(core) :]
+            if not found[0].any() and found[1].any():
+                possible.append((bool((found[1] & self.decided(unit)[len(core) :]).any()), form))
+                if not possible[-1][0]:
+                    break
+        return min(possible, key=lambda one: one[0], default=(False, "noise"))[1]
 
     def body(self, number: int, up: bool) -> bytes:
         """Return the payload of a packet that follows."""

@@ -224,6 +224,22 @@ def test_long_packets_are_sent_no_faster_than_the_access_network_carries(access:
             assert octets * 8 / 1000 <= 1.01 * SHARE * prober.rate[up] * seconds
 
 
+@pytest.mark.parametrize(("least", "form"), [(0, "noise"), (100, "long"), (2_000, "noise")])
+def test_packets_that_another_rule_decides_do_not_follow_a_trigger(least: int, form: str) -> None:
+    prober = Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1)
+    core = (Sent(0, True, FLOW, b"trigger" * 200),)
+
+    def through(unit: Probe, tight: bool) -> object:
+        return passing(prober.paced(unit), "4g", STREAM_PATIENCE)
+
+    def small(unit: Probe) -> object:
+        return np.array([len(one.payload) < least for one in unit])
+
+    tail = Tail(prober, LINE, Effect(DROP), hypothesis({"size": "1000-"}), through, core,  # type: ignore[arg-type]
+                small)  # type: ignore[arg-type]  # fmt: skip
+    assert tail.form == form
+
+
 def test_writes_of_a_stream_that_show_a_share_of_losses_are_far_apart() -> None:
     prober = Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1)
     core = (Sent(0, True, STREAM, b"hello" * 20),)

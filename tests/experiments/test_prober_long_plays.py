@@ -31,7 +31,7 @@ from midcall.experiments.probe.plays import (
     plain_from,
 )
 from midcall.experiments.probe.prober import MEET, MS, Outcome, Prober, once
-from midcall.experiments.probe.refine import Refiner
+from midcall.experiments.probe.refine import Refiner, fillers
 from midcall.experiments.probe.search import Search
 from midcall.experiments.probe.tails import Tail
 from midcall.experiments.probe.variants import as_allowance
@@ -117,6 +117,17 @@ def test_of_more_of_a_capture_what_shows_nothing_is_played_once(
     assert plays.look_closer(()) == []
     assert [len(units) for units in sent] == [len(planned), *[1] * (MOST_DENSE - 1)]
     assert all(units == plays.own_units[-1:] for units in sent[1:])
+
+
+@pytest.mark.parametrize("octets", [0, 40, 1_300, 1_301, 270_383, 399_999])
+def test_packets_before_a_trigger_have_as_many_octets_as_are_asked_and_fit_a_datagram(
+    octets: int,
+) -> None:
+    last = Sent(0, True, FLOW, bytes(100))
+    packets = list(fillers(last, max(-(-octets // 1_300), 1), octets))
+    sizes = [ip_size(one) for one in packets]
+    assert sum(sizes) == max(octets, 32)
+    assert max(sizes) <= 1_300
 
 
 @pytest.mark.parametrize("access", ["fibre", "adsl"])

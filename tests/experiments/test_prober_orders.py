@@ -19,7 +19,7 @@ from midcall.experiments.probe.effects import Finding, groups_of
 from midcall.experiments.probe.evidence import come_behind, without_found_rules
 from midcall.experiments.probe.expected import not_seen, unexplained
 from midcall.experiments.probe.found import Found, Result, order_of
-from midcall.experiments.probe.line_oracle import DELAY, DOUBLE, DROP, Effect
+from midcall.experiments.probe.line_oracle import DELAY, DOUBLE, DROP, PARTIAL, Effect
 from midcall.experiments.probe.measure import Measure, of_datagrams
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome, Prober
@@ -77,6 +77,23 @@ def test_a_rule_whose_effect_shows_on_packets_that_another_one_decides_comes_bef
     plays.shown = [outcome_of(unit, lost=~first, twice=first)]
     finding = Finding(DOUBLE, FLOWS[0], True, 40.0, 0.5, 0)
     assert come_behind(plays, finding, TWICE) == [of_first]
+
+
+@pytest.mark.parametrize(("loss", "left"), [(0.03, False), (0.2, True)])
+def test_of_packets_that_another_rule_decides_not_only_those_the_line_loses_are_left(
+    loss: float, left: bool
+) -> None:
+    unit = unit_of()
+    plays = plays_of(
+        unit, found_of(hypothesis({"protocol": "udp"}), DELAY, act="delay", delay_ms=80.0)
+    )
+    plays.base = plays.base._replace(loss=(0.03, 0.03))
+    outcome = outcome_of(unit)
+    gone = np.random.default_rng(1).random(outcome.delay.shape) < loss
+    rest = without_found_rules(
+        plays, outcome._replace(delay=np.where(gone, -1, outcome.delay)), True, Effect(PARTIAL, 0.1)
+    )
+    assert bool(rest.sent.any()) == left
 
 
 def test_what_a_rule_behind_drops_a_rule_before_it_does_not_strike() -> None:
