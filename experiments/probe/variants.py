@@ -31,9 +31,11 @@ def mechanism(one: Hypothesis) -> tuple[str | None, str, bool]:
 
 
 def alike(best: Hypothesis) -> Iterator[Hypothesis]:
-    """Yield a hypothesis with every other scope, and on media alone or on all instead: what probes
-    may not distinguish from it."""
+    """Yield a hypothesis with every other scope, on media alone or on all instead, and on packets
+    of one direction instead of that direction of their flows: what probes may not distinguish from
+    it."""
     yield from without_media(best)
+    yield from other_direction_keys(best)
     if not best.media:
         yield from (best._replace(scope=scope) for scope in SCOPES)
     if best.after and best.scope in CONDEMNED:  # its flows may share the allowance alone
@@ -45,6 +47,18 @@ def alike(best: Hypothesis) -> Iterator[Hypothesis]:
             yield best._replace(match=json.dumps(rest, sort_keys=True), scope="flow", media=True)
         if "payload" in best.keys:
             yield best._replace(scope="flow", media=True)
+
+
+def other_direction_keys(best: Hypothesis) -> Iterator[Hypothesis]:
+    """Yield a hypothesis on single packets of one direction as one on that direction of their
+    flows, and the other way round."""
+    keys = best.keys
+    way = keys.pop("direction", None)
+    if way and best.scope == "packet" and not best.way and keys and not broken(keys):
+        yield best._replace(match=json.dumps(keys, sort_keys=True), scope="flow", way=way)
+    if best.way and best.scope == "flow" and not way:
+        match = json.dumps(keys | {"direction": best.way}, sort_keys=True)
+        yield best._replace(match=match, scope="packet", way=None)
 
 
 def without_windows(best: Hypothesis) -> Iterator[Hypothesis]:

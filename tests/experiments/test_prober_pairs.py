@@ -22,14 +22,14 @@ from midcall.experiments.probe.found import Found, Result
 from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, PARTIAL, Effect
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome, parts_of
 from midcall.experiments.probe.search import Search
-from midcall.experiments.probe.variants import of_subject
+from midcall.experiments.probe.variants import alike, of_subject
 from midcall.experiments.proofs.prober.score import as_well, named_rules, names
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import Policy
 from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size, probe_of
 from midcall.testbed.probing.sockets import play
-from midcall.testbed.probing.strikes import passing
+from midcall.testbed.probing.strikes import passing, strikes
 from midcall.testbed.probing.virtual_line import DATAGRAM, SEGMENT, Noise, VirtualSockets
 from tests.experiments.prober_call import LINE
 
@@ -57,6 +57,20 @@ def outcome_of(unit: Probe, delay: Any) -> Outcome:
     none: list[list[Any]] = [[] for _ in delay]
     sizes, up = [ip_size(one) for one in unit], [one.up for one in unit]
     return Outcome(unit, np.array(delay), np.array(sizes), np.array(up), none, none)
+
+
+def test_packets_of_one_direction_are_compared_with_that_direction_of_their_flows() -> None:
+    packets = hypothesis({"direction": "up", "ports": [7078]}, "packet")
+    flows = hypothesis({"ports": [7078]}, "flow", way="up")
+    assert flows in alike(packets)
+    assert packets in alike(flows)
+    assert all(one.way is None for one in alike(hypothesis({"ports": [7078]}, "packet")))
+    ends = Ends(UDP, bytes([198, 18, 0, 1]), 40_000, bytes([198, 19, 0, 1]), 7078)
+    unit = tuple(Sent(n * 20_000_000, n % 3 > 0, ends, bytes(60)) for n in range(12))
+    struck = strikes(passing(unit, "4g", STREAM_PATIENCE),
+                     [rule for one in (packets, flows) if (rule := one.rule())]).struck  # fmt: skip
+    assert struck[0].any()
+    assert (struck[0] == struck[1]).all()
 
 
 @pytest.mark.parametrize(
