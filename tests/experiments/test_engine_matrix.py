@@ -208,7 +208,7 @@ def test_packets_whose_lengths_do_not_fit_are_left_out() -> None:
     assert lab.left_out == 2
 
 
-@pytest.mark.slow
+@pytest.mark.longest
 def test_random_policies_with_an_exact_translation_differ_in_nothing(
     suricata: prove.Engine,
 ) -> None:

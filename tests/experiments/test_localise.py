@@ -157,7 +157,7 @@ def test_the_table_has_enough_rules_each_with_a_name_and_all_strike_the_capture(
     assert all(one.oracle().blocked(base) for one in LISTED_RULES)
 
 
-@pytest.mark.slow
+@pytest.mark.longest
 def test_the_test_set_of_every_rule_has_both_answers() -> None:
     base = probe_of(scene(CALL))
     for one in (planted(name) for name in FEW):
@@ -244,7 +244,7 @@ def drawn_rules() -> tuple[BenchmarkRule, ...]:
     return drawing.draw_rules(5, len(drawing.KINDS))
 
 
-@pytest.mark.slow
+@pytest.mark.longest
 def test_equal_seeds_draw_equal_rules_of_every_kind(
     drawn_rules: tuple[BenchmarkRule, ...],
 ) -> None:
@@ -256,7 +256,7 @@ def test_equal_seeds_draw_equal_rules_of_every_kind(
     assert drawn_rules[0].call != drawing.draw_rules(6, 1)[0].call
 
 
-@pytest.mark.slow
+@pytest.mark.longest
 def test_most_drawn_rules_are_recovered(drawn_rules: tuple[BenchmarkRule, ...]) -> None:
     rows = score.run([0.0], 5000, 5, drawn_rules, rule_set="drawn")
     missed = [(row["rule"], row["cause"]) for row in rows if not row["recovered"]]

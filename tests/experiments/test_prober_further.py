@@ -175,7 +175,7 @@ def test_flows_with_other_names_come_before_more_of_one_name() -> None:
     assert order == [(0, 40_000), (0, 40_010), (1, 40_009), (2, 40_001), (3, 40_002)]
 
 
-@pytest.mark.slow
+@pytest.mark.longest
 def test_an_effect_that_no_rule_explains_lowers_the_probability() -> None:
     rules = (
         rule_of({"payload": ["rtp"], "direction": "up"}, "loss", loss=0.4, scope="packet"),

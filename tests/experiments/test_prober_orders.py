@@ -321,7 +321,7 @@ def test_packets_are_reordered_however_far_apart_they_are_sent() -> None:
     assert abs(named["act"]["parameters"]["delay_ms"]["value"] - 150) < 15
 
 
-@pytest.mark.slow
+@pytest.mark.longest
 def test_equal_datagrams_that_one_rule_drops_and_another_one_sends_twice_are_not_late() -> None:
     """In more of the capture, flows have their datagrams again: the first ones of these are lost,
     and the later ones come twice."""

@@ -172,7 +172,7 @@ def test_an_answer_says_how_many_packets_were_not_played() -> None:
     assert "1,400 packets of the capture were not played" in answer["alternatives"][-1]["why"]
 
 
-@pytest.mark.slow
+@pytest.mark.longest
 def test_a_name_is_found_among_those_of_many_flows() -> None:
     lines = [f"{n * 0.4 + at:.2f} {way} tcp peer:443/{41_000 + n} {what}\n" for n in range(70)
              for at, way, what in ((0.0, ">", "syn"), (0.04, "<", "syn-ack"),
@@ -325,7 +325,7 @@ def test_forged_answers_of_another_kind_are_those_of_another_rule() -> None:
     assert of_same_act(outcome, FLOW) is outcome  # a flow that receives none
 
 
-@pytest.mark.slow
+@pytest.mark.longest
 def test_a_reset_in_the_path_is_not_on_it_where_datagrams_of_the_same_port_pass() -> None:
     datagrams = """
 0.60 > udp peer:443/40009 rtp 160 x20 0.02
