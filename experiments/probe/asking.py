@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import betaln  # type: ignore[import-untyped]
 
 from midcall.experiments.probe.baseline import Baseline
+from midcall.experiments.probe.effects import groups_of
 from midcall.experiments.probe.fit import MISS, affected_of, events_of
 from midcall.experiments.probe.line_oracle import BY_ITSELF, DROP, INJECT, SHARES, Effect
 from midcall.experiments.probe.prober import APART, Outcome, Prober
@@ -129,10 +130,11 @@ def of_streams(
     """Return the log-likelihood ratio of each copy that a limit delays or drops the packets of its
     streams: by the share of late ones in each direction, a beta-binomial distribution."""
     result = np.zeros(len(usable))
-    ways = [(one.ends, one.up) for one in outcome.unit]
     shown = usable.any(axis=0) & outcome.streams
-    for way in {way for way, some in zip(ways, shown, strict=True) if some}:
-        own = shown & np.array([one == way for one in ways])
+    for _, _, places in groups_of(outcome):
+        own = places[shown[places]]
+        if not len(own):
+            continue
         count = usable[:, own].sum(axis=1)
         late = (affected & usable)[:, own].sum(axis=1)
         share = float(other[own].mean())

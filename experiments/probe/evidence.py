@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.baseline import Baseline
-from midcall.experiments.probe.effects import SHOWN, Finding, findings
+from midcall.experiments.probe.effects import SHOWN, Finding, findings, groups_of
 from midcall.experiments.probe.fit import Bools, Floats, affected_of
 from midcall.experiments.probe.found import BLOCKING, Found
 from midcall.experiments.probe.line_oracle import (
@@ -58,19 +58,14 @@ def without_found_rules(plays: Plays, outcome: Outcome, tight: bool, sought: Eff
 
 
 def lose_more(
-    outcome: Outcome,
-    decided: Bools,
-    gone: Counts,
-    count: Counts,
-    other: Floats,
+    outcome: Outcome, decided: Bools, gone: Counts, count: Counts, other: Floats
 ) -> Bools:
     """Return which packets are of a flow and direction whose decided packets show an effect more
     often than by chance, bool[packets]. gone, count: int64[packets], of the copies of each packet
     those that show it, and all; other: how often one shows it that is not struck."""
     result = np.zeros(len(decided), bool)
-    ways = [(one.ends, one.up) for one in outcome.unit]
-    for way in {way for way, some in zip(ways, decided, strict=True) if some}:
-        own = decided & np.array([one == way for one in ways])
+    for _, _, places in groups_of(outcome):
+        own = places[decided[places]]
         expected = float((count * other)[own].sum())
         result[own] = gone[own].sum() > expected + BEYOND_CHANCE * math.sqrt(expected + 1)
     return result

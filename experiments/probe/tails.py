@@ -139,16 +139,16 @@ class Tail:
         rule = self.best.rule()
         if plain is None or rule is None:
             return "again"
-        possible = []
+        second = ""
         for form in reversed(FORMS) if self.sought.limit else FORMS:
             self.form = form
             unit = self.unit(core)
             found = strikes(self.through(unit, True), [plain, rule]).struck[:, len(core) :]
             if not found[0].any() and found[1].any():
-                possible.append((bool((found[1] & self.decided(unit)[len(core) :]).any()), form))
-                if not possible[-1][0]:
-                    break
-        return min(possible, key=lambda one: one[0], default=(False, "noise"))[1]
+                if not (found[1] & self.decided(unit)[len(core) :]).any():
+                    return form
+                second = second or form
+        return second or "noise"
 
     def body(self, number: int, up: bool) -> bytes:
         """Return the payload of a packet that follows."""

@@ -35,7 +35,7 @@ def alike(best: Hypothesis) -> Iterator[Hypothesis]:
     of one direction instead of that direction of their flows: what probes may not distinguish from
     it."""
     yield from without_media(best)
-    yield from other_direction_keys(best)
+    yield from same_direction(best)
     if not best.media:
         yield from (best._replace(scope=scope) for scope in SCOPES)
     if best.after and best.scope in CONDEMNED:  # its flows may share the allowance alone
@@ -49,7 +49,7 @@ def alike(best: Hypothesis) -> Iterator[Hypothesis]:
             yield best._replace(scope="flow", media=True)
 
 
-def other_direction_keys(best: Hypothesis) -> Iterator[Hypothesis]:
+def same_direction(best: Hypothesis) -> Iterator[Hypothesis]:
     """Yield a hypothesis on single packets of one direction as one on that direction of their
     flows, and the other way round."""
     keys = best.keys

@@ -19,6 +19,7 @@ from midcall.experiments.probe.effects import Finding, groups_of
 from midcall.experiments.probe.evidence import come_behind, without_found_rules
 from midcall.experiments.probe.expected import not_seen, unexplained
 from midcall.experiments.probe.found import Found, Result, order_of
+from midcall.experiments.probe.kinds import effects_behind
 from midcall.experiments.probe.line_oracle import DELAY, DOUBLE, DROP, PARTIAL, Effect
 from midcall.experiments.probe.measure import Measure, of_datagrams
 from midcall.experiments.probe.plays import Plays
@@ -94,6 +95,20 @@ def test_of_packets_that_another_rule_decides_not_only_those_the_line_loses_are_
         plays, outcome._replace(delay=np.where(gone, -1, outcome.delay)), True, Effect(PARTIAL, 0.1)
     )
     assert bool(rest.sent.any()) == left
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_delay_that_a_rule_found_explains_is_no_effect_of_a_further_rule(known: bool) -> None:
+    late = found_of(hypothesis({"ports": [FLOWS[0].far_port]}), DELAY, act="delay", delay_ms=80.0)
+    unit = unit_of()
+    plays = plays_of(unit, *[late] * known)
+    slow = np.array([one.ends == FLOWS[0] for one in unit])
+    outcome = outcome_of(unit)
+    plays.shown = [outcome._replace(delay=outcome.delay + 80 * MS * slow)]
+    loss = Finding(PARTIAL, FLOWS[0], True, 40.0, 0.1, 0)
+    plays.result.findings = [loss, Finding(DELAY, FLOWS[0], True, 50.0, 80.0 * MS, 0)]
+    kinds = {one.kind for one in effects_behind(plays, loss, {}, False, False)}
+    assert kinds == {PARTIAL, DROP} | ({DELAY} if not known else set())
 
 
 def test_what_a_rule_behind_drops_a_rule_before_it_does_not_strike() -> None:
