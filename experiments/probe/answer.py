@@ -253,11 +253,12 @@ def equal_acts(found: Found) -> Iterator[Document]:
         yield equal("unreachable", "an ICMP error that answers a SYN refuses it as a reset does")
     if act == "loss" and not rule.burst:
         yield equal("corrupt", "a receiver discards a packet whose checksum is wrong")
-        part = round(1 / max(rule.loss, 1e-6))
-        within = found.parameters.get("loss")
-        if within is not None and part > 1 and is_near(1 / part, within):
-            yield equal("drop", f"of one packet in {part}, drawn at random (one_in)",
-                        scope="packet")  # fmt: skip
+    # the same act on every packet that one_in draws, by the parameter that is its share
+    whole, share = {"loss": ("drop", "loss"), "reorder": ("delay", "share")}.get(act, ("", ""))
+    within = found.parameters.get(share) if whole and not rule.burst else None
+    part = round(1 / max(within.value, 1e-6)) if within is not None else 0
+    if within is not None and part > 1 and is_near(1 / part, within):
+        yield equal(whole, f"of one packet in {part}, drawn at random (one_in)", scope="packet")
     if act == "shape" and found.classes is None and rule.strikes not in ("packet", "flow"):
         yield equal("prioritise", "packets without a mark wait in it as in a queue of one class")
     if act == "jitter":

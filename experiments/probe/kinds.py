@@ -19,12 +19,14 @@ from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import Outcome
 from midcall.experiments.probe.rates import (
     LEAST_RATE,
+    OVERTAKEN,
     Limit,
     is_no_queue,
     policer,
     ramps,
     rate_limit,
     shaper,
+    share_overtaken,
 )
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.strikes import strikes
@@ -146,13 +148,15 @@ def limits_of(outcome: Outcome, base: Baseline, finding: Finding) -> Iterator[Ef
     times = np.array([sent[at].time for at in places], np.float64)
     sizes = outcome.size[places].astype(float)
     excess = base.excess(outcome)
+    queues = share_overtaken(np.tile(times, (len(excess), 1)), excess[:, places], base) <= OVERTAKEN
     policed, shaped = [], []
     for copy in range(len(outcome.delay)):
         own = outcome.sent[copy, places]
         if own.sum() > 8 and finding.ends.proto != TCP:
             lost, waits = outcome.lost[copy, places][own], excess[copy, places][own]
             policed.append(policer(times[own], sizes[own], lost))
-            shaped.append(shaper(times[own], sizes[own], waits) if ramps(waits) else None)
+            queued = queues and ramps(waits)
+            shaped.append(shaper(times[own], sizes[own], waits) if queued else None)
     for act, room, fitted in (("police", "bucket_bytes", policed), ("shape", "queue_ms", shaped)):
         rows = [one for one in fitted if one is not None]
         if not rows or 2 * len(rows) < len(policed):

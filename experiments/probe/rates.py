@@ -78,6 +78,8 @@ LAST, SENT_ONCE = 4, 0.3
 FULL, UNLIKE = 0.9, 0.3
 #: kbit/s below which a bucket hardly fills again: it is an allowance then, no limit of a rate.
 LEAST_RATE = 1.0
+#: Share of packets that later ones overtake by chance from which they do not wait in one queue.
+OVERTAKEN = 0.1
 #: Chance below which losses of single writes are more than the line's own.
 BY_CHANCE = 1e-3
 
@@ -461,8 +463,10 @@ def queue_of(outcomes: Sequence[Outcome], base: Baseline, first: int) -> Limit |
     for one in outcomes:
         sizes = one.size[first:].astype(float)
         assert one.planned is not None
-        times = one.planned[:, first:].astype(np.float64)
-        rows = zip(times, base.excess(one)[:, first:], strict=True)
+        times, excess = one.planned[:, first:].astype(np.float64), base.excess(one)[:, first:]
+        if share_overtaken(times, excess, base) > OVERTAKEN:
+            return None
+        rows = zip(times, excess, strict=True)
         fitted = [found for sent, row in rows
                   if ramps(row) and (found := shaper(sent, sizes, row)) is not None]  # fmt: skip
         if len(fitted) < len(one.delay) - 1 or not fitted:
@@ -490,6 +494,8 @@ def passed_limit(
         seconds.append(float((one.planned[:, -1] - one.planned[:, first]).mean()) / 1e9)
         passed.append(float((~lost * sizes).sum(axis=1).mean()) / (1 - loss))
         excess = base.excess(one)[:, first:]
+        if share_overtaken(one.planned[:, first:].astype(np.float64), excess, base) > OVERTAKEN:
+            return None
         waits.append(float(np.nanquantile(excess, 0.9)) if np.isfinite(excess).any() else 0.0)
     if len(seconds) < 3 or np.ptp(seconds) < 0.1:
         return None
@@ -610,6 +616,22 @@ def is_no_queue(base: Baseline, outcome: Outcome, same: Sequence[int]) -> bool:
     sent = outcome.as_sent
     gaps = np.diff([sent[at].time for at in same])
     return int((gaps < np.nanmedian(excess) / 2).sum()) >= LEAST_EQUAL
+
+
+def share_overtaken(times: Floats, excess: Floats, base: Baseline) -> float:
+    """Return the mean share of packets that arrive later than one sent after them in some copies
+    and not in others, by more than the line's own delay varies. None leaves a queue before those in
+    front of it; packets that a rule does not delay overtake the others in each copy.
+
+    times: when each was sent, in ns; excess: delay beyond the line's own, ns, not finite for
+    packets that did not arrive; both float64[copies, packets].
+    """
+    arrivals = np.where(np.isfinite(excess), times + excess, np.inf)
+    later = np.minimum.accumulate(arrivals[:, ::-1], axis=1)[:, ::-1][:, 1:]
+    known = np.isfinite(arrivals[:, :-1])
+    late = known & (arrivals[:, :-1] > later + late_of(base))
+    share = late.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return float(np.minimum(share, 1 - share).mean()) if len(share) else 0.0
 
 
 def ramps(excess: Floats) -> bool:

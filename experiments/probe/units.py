@@ -43,8 +43,9 @@ LATER, LATER_APART, KEPT = 3, 1_900 * MS, 0.5
 NAMED = 4
 #: The first port that is not well known (RFC 6335).
 FIRST_REGISTERED = 1024
-#: Octets of a payload whose last two may be a number, at least.
-LEAST_MARKED = 14
+#: Octets of a payload whose last two may be a number, at least: of one that has a header, and of
+#: one of no known kind.
+LEAST_MARKED, LEAST_UNKNOWN = 14, 3
 #: Ports that rules often list.
 PORTS = (27_011, 443, 53, 3478, 60_123)
 
@@ -97,10 +98,13 @@ def marked(last: Sent, number: int) -> bytes:
     """Return a packet's payload with a number in its last octets where it has room for that, stays
     what it is, and holds no name."""
     body = last.payload
-    if len(body) < LEAST_MARKED or last.ends.proto == TCP:
+    if last.ends.proto == TCP:
+        return body
+    before = read(last)
+    if len(body) < (LEAST_UNKNOWN if before.kind == "unknown" else LEAST_MARKED):
         return body
     other = body[:-2] + number.to_bytes(2, "big")
-    before, after = read(last), read(last._replace(payload=other))
+    after = read(last._replace(payload=other))
     return body if before.where or after.kind != before.kind else other
 
 

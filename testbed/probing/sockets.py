@@ -279,7 +279,8 @@ def _align(
 def _assign(event: Event, one: _Waiting, result: Played) -> int:
     """Note that data came; returns the number of packets that are complete with it.
 
-    A datagram that comes more often than it was sent counts as one that came twice.
+    A datagram that comes more often than it was sent counts as one that came twice: of equal ones,
+    as many as came more often.
     """
     if event.ends.proto != TCP:
         places, come = one.datagrams.get(event.payload, ([], []))
@@ -287,7 +288,8 @@ def _assign(event: Event, one: _Waiting, result: Played) -> int:
             if not places:
                 result.strange.append(event)
             else:
-                result.twice.add(places[-1])
+                others = (at for at in reversed(places) if at not in result.twice)
+                result.twice.add(next(others, places[-1]))
             return 0
         result.arrived[places[len(come)]] = event.time
         if event.dscp >= 0:

@@ -162,6 +162,8 @@ def test_packets_that_come_twice_or_are_overtaken_are_counted() -> None:
     assert not nothing.twice
     assert not overtaken(nothing)
     assert followed(unit, 21 * MS).sum() == 59
+    equal = tuple(one._replace(payload=b"-") for one in unit)
+    assert 10 < len(played(rule_of({"protocol": "udp"}, "duplicate", share=0.5), equal).twice) < 50
 
 
 @pytest.mark.parametrize("kind", [DOUBLE, REORDER])

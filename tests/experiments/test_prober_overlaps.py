@@ -192,6 +192,12 @@ def test_a_short_datagram_is_numbered_where_it_stays_what_it_is(size: int, chang
     assert (marked(one, 700) != marked(one, 701)) == changes
 
 
+@pytest.mark.parametrize("size", [3, 9, 13])
+def test_a_short_datagram_of_no_known_kind_is_numbered(size: int) -> None:
+    one = Sent(0, True, FLOW, bytes([0x41] * size))
+    assert len({marked(one, number) for number in range(300)}) == 300
+
+
 def test_a_question_is_not_numbered_in_its_class() -> None:
     (one, *_) = probe_of(scene("0.0 > udp resolver:53/40002 question a.example"))
     assert len(one.payload) < 44

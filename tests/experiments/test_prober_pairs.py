@@ -19,7 +19,7 @@ from midcall.experiments.probe.conditions import lists_of_names
 from midcall.experiments.probe.effects import SHOWN, Finding, findings
 from midcall.experiments.probe.fit import ANOTHER
 from midcall.experiments.probe.found import Found, Result
-from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, PARTIAL, Effect
+from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, PARTIAL, REORDER, Effect
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome, parts_of
 from midcall.experiments.probe.search import Search
 from midcall.experiments.probe.variants import alike, of_subject
@@ -240,24 +240,27 @@ def test_a_reset_towards_a_server_that_answers_a_syn_is_a_drop(opens: bool, equa
     assert (("reset", "server") in named) == equal
 
 
+@pytest.mark.parametrize(("kind", "act", "whole"), [
+    (PARTIAL, {"act": "loss", "loss": 0.5}, "drop"),
+    (REORDER, {"act": "reorder", "share": 0.5, "delay_ms": 90.0}, "delay"),
+])  # fmt: skip
 @pytest.mark.parametrize(("low", "high", "equal"), [
     (0.46, 0.54, True), (0.40, 0.49, True), (0.40, 0.47, False), (0.52, 0.60, True),
     (0.53, 0.60, False), (0.90, 0.99, False),
 ])  # fmt: skip
-def test_a_share_of_losses_is_one_in_so_many_unless_it_lies_far_from_that(
-    low: float,
-    high: float,
-    equal: bool,
+def test_a_share_of_packets_is_one_in_so_many_unless_it_lies_far_from_that(
+    kind: str, act: dict[str, Any], whole: str, low: float, high: float, equal: bool
 ) -> None:
     best = hypothesis({"payload": ["rtp"]}, "packet")
     core = (Sent(0, True, FLOW, b"r"),)
     share = (low + high) / 2
-    effect = Effect(PARTIAL, share)
-    finding = Finding(PARTIAL, FLOW, True, 40.0, share, 0)
+    effect = Effect(kind, share)
+    finding = Finding(kind, FLOW, True, 40.0, share, 0)
     found = Found(best, 0.9, effect, Beliefs(LINE, [effect]), core, finding, best)
-    found.act = {"act": "loss", "loss": share}
-    found.parameters = {"loss": Number(share, low, high)}
-    assert ("drop" in {one["act"] for one in answer.equal_acts(found)}) == equal
+    key = "loss" if kind == PARTIAL else "share"
+    found.act = act | {key: share}
+    found.parameters = {key: Number(share, low, high)}
+    assert (whole in {one["act"] for one in answer.equal_acts(found)}) == equal
 
 
 def test_an_improbable_rule_that_its_probes_refute_explains_nothing_next_to_a_sure_one() -> None:

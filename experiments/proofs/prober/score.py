@@ -86,6 +86,8 @@ def truth_of(rules: Sequence[Rule]) -> str:
 
 
 Named = list[dict[str, Any]]
+#: Acts on a share of packets that are equal to another act on one packet in so many alone.
+WHOLE = {"loss": "drop", "reorder": "delay"}
 
 
 def names(truth: Rule, named: Named) -> tuple[bool, bool, bool]:
@@ -96,8 +98,8 @@ def names(truth: Rule, named: Named) -> tuple[bool, bool, bool]:
     acts = {one["act"] for one in named}
     if truth.act == "loss" and truth.loss < CERTAIN and named[0]["act"] != "loss":
         acts.discard("loss")  # a drop is equal to a loss of 1 alone
-    if truth.match.one_in is None and named[0]["act"] == "loss":
-        acts.discard("drop")  # a loss is equal to a drop of one packet in so many alone
+    if truth.match.one_in is None and (first := named[0]["act"]) in WHOLE:
+        acts.discard(WHOLE[first])
     return (
         truth.act in acts,
         direction(truth) in {one["direction"] for one in named},
