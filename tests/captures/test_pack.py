@@ -238,7 +238,7 @@ def test_bad_arguments_are_told_before_anything_is_done(tmp_path: Path) -> None:
 
 
 @pytest.mark.corpus
-@pytest.mark.slow
+@pytest.mark.longest
 def test_real_captures_are_packed_and_keep_their_verdicts(corpus: Path, tmp_path: Path) -> None:
     from midcall.captures.fetch.fetch import obtain
     from midcall.captures.truth.catalogue import load

@@ -140,10 +140,10 @@ def test_the_command_asks_a_live_box(tmp_path: Path) -> None:
     rules = tmp_path / "port.rules"
     rules.write_text('drop udp any any -> any 3478 (msg:"port"; sid:1000002; rev:1;)\n')
     sample = Path(__file__).parents[2] / "captures" / "samples" / "sample-whatsapp-gtp.pcap"
-    words = ["localise", str(sample), "--box", f"suricata: {rules}", "--budget", "10"]
+    words = ["localise", str(sample), "--box", f"suricata: {rules}", "--budget", "6"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
-    assert "budget of 10 probes is spent" in done.stdout
+    assert "budget of 6 probes is spent" in done.stdout
     rules.write_text(rules.read_text().replace("3478", "3477"))
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output

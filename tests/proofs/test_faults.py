@@ -221,7 +221,7 @@ def test_errors_that_are_no_disk_s_are_not_explained_away() -> None:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.longest
 def test_a_clock_that_is_set_back_disturbs_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

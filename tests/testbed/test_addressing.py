@@ -380,7 +380,7 @@ def test_no_captured_address_is_left_in_a_header(corpus: Path) -> None:
                 assert not kept or one.is_multicast or one.is_link_local or not one.is_global, name
 
 
-@pytest.mark.slow
+@pytest.mark.longest
 @pytest.mark.corpus
 def test_every_verdict_of_the_corpus_is_the_same_before_and_after(corpus: Path) -> None:
     operator = load("maroc-telecom")
