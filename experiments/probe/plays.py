@@ -72,14 +72,15 @@ from midcall.testbed.probing.virtual_line import FAR_LEG
 #: Units that are made of a part of the capture.
 Parts = TypeVar("Parts", bound=tuple[Probe, ...])
 
-#: Copies of the capture in one play, and plays to other addresses, at most.
-COPIES, MOST_ELSEWHERE = 8, 2
+#: Copies of the capture in one play, and in one that looks for what further rules do; plays to
+#: other addresses, at most.
+COPIES, COPIES_AGAIN, MOST_ELSEWHERE = 8, 6, 2
 #: Copies of a long part of the capture in one play, where the first packets show nothing, and
 #: packets of a flow behind the first one that shows an effect.
 LONG_COPIES, BEHIND = 3, 60
 #: Plays of the capture before a line counts as clean, at least and at most; plays of more of it
 #: with many packets of each flow, at most, and copies in each (one less of two at once).
-LEAST_PLAYS, PLAYS, MOST_DENSE, DENSE_COPIES = 3, 6, 3, 4
+LEAST_PLAYS, PLAYS, MOST_DENSE, DENSE_COPIES = 3, 6, 4, 3
 #: Time in which the access network carries one copy of the capture and of more of it, in ns, and
 #: shares of its packets that are tried for that.
 CARRIED, CARRIED_MORE, SHORTER = 2_000 * MS, 6_000 * MS, (1.0, 0.85, 0.7, 0.5, 0.35, 0.25)
@@ -253,7 +254,7 @@ class Plays:
         fresh_far = self.prober.fresh_far
         elsewhere = fresh_far and len(self.fresh) <= len(self.kept)
         own = [not elsewhere, elsewhere or not fresh_far][: max(LEAST_PLAYS - self.looks, 1)]
-        some = self.prober.ask("the capture once more", [self.capture] * len(own), COPIES,
+        some = self.prober.ask("the capture once more", [self.capture] * len(own), COPIES_AGAIN,
                                tight=False, keep_far=own, patience=self.patience)  # fmt: skip
         for outcome, is_own in zip(some, own, strict=True):
             (self.kept if is_own else self.fresh).append(outcome)
