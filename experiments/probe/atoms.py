@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +29,8 @@ EARLY = 8
 AFTER_END = 4
 #: The sizes of packets with a payload: of a stream, those that do not open it or acknowledge alone.
 WITH_PAYLOAD = "1-"
+#: Flows and directions with the most packets that show an effect, of which the sizes are looked at.
+BUSY_FLOWS = 4
 #: Packets that say what a flow is for, around which hypotheses are made besides the nearest ones.
 OPENERS = 4
 
@@ -207,14 +209,32 @@ def size_of(one: Sent) -> int:
 
 def size_windows(unit: Probe, shows: np.ndarray[Any, Any]) -> Iterator[Match]:
     """Yield the sizes of the packets of each transport and direction that show an effect, where
-    smaller and larger ones do not."""
-    for proto, up in sorted({(one.ends.proto, one.up) for one in unit}):
-        own = [at for at, one in enumerate(unit)
-               if (one.ends.proto, one.up) == (proto, up) and one.payload]  # fmt: skip
-        sizes = [size_of(unit[at]) for at in own]
-        hit = [size for at, size in zip(own, sizes, strict=True) if shows[at] > 0.5]
-        if hit and min(sizes) < min(hit) and max(hit) < max(sizes):
+    smaller and larger ones do not; and of the flows and directions with the most such packets the
+    sizes from, or up to, which they show it."""
+    for sizes, hit in sizes_by(unit, shows, lambda one: (one.ends.proto, one.up)):
+        if min(sizes) < min(hit) and max(hit) < max(sizes):
             yield {"size": f"{min(hit)}-{max(hit)}"}
+    of_flows = sizes_by(unit, shows, lambda one: (one.ends, one.up))
+    for sizes, hit in sorted(of_flows, key=lambda one: -len(one[1]))[:BUSY_FLOWS]:
+        if min(sizes) < min(hit):
+            yield {"size": f"{min(hit)}-"}
+        if max(hit) < max(sizes):
+            yield {"size": f"1-{max(hit)}"}
+
+
+def sizes_by(
+    unit: Probe, shows: np.ndarray[Any, Any], key_of: Callable[[Sent], Hashable]
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield of each group of packets with a payload, some of which show an effect, their sizes, and
+    those of the ones that show it. key_of: what the packets of a group have in common."""
+    sizes: dict[Hashable, list[int]] = {}
+    hits: dict[Hashable, list[int]] = {}
+    for one, shown in zip(unit, shows, strict=True):
+        if one.payload:
+            sizes.setdefault(key_of(one), []).append(size_of(one))
+            if shown > 0.5:
+                hits.setdefault(key_of(one), []).append(size_of(one))
+    yield from ((sizes[key], hit) for key, hit in hits.items())
 
 
 def allowance(through: Passing, first: int, struck: int) -> list[dict[str, Any]]:

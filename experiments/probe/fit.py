@@ -299,6 +299,11 @@ def fits_of_limit(
     usable = usable & ~outcome.streams
     whole = np.zeros(struck.shape)
     unit = outcome.unit
+    flow = flow_numbers(unit)
+    ways = 2 * flow + np.array([one.up for one in unit], np.int64)
+    meets = np.repeat(~limited.any(axis=1, keepdims=True), len(unit), axis=1)
+    for way in range(ways.max(initial=-1) + 1):
+        meets[:, ways == way] |= limited[:, ways == way].any(axis=1, keepdims=True)
     # a bucket that is nearly empty lets small packets pass, but no large ones
     keys = [(one.ends, one.up, len(one.payload) // ALIKE_SIZE) for one in unit]
     for key in dict.fromkeys(keys):
@@ -310,9 +315,11 @@ def fits_of_limit(
     first, second = ALIKE * share, ALIKE * (1 - share)
     own = gone * np.log(other) + (count - gone) * np.log(1 - other)
     gain = betaln(gone + first, count - gone + second) - betaln(first, second) - own
-    # what passes below the limit says nothing, unless the limit is met earlier than predicted
+    # what passes below the limit says nothing, unless the limit is met earlier than predicted: by
+    # the flows and directions that meet it, or by any where none is predicted to
     early = betaln(gone + 1, count - gone + 1) - own
     below = np.logaddexp(math.log(1 - EARLIER), math.log(EARLIER) + early)
+    below = np.where(meets, below, np.minimum(below, 0.0))
     gain = np.where(whole > 0, np.maximum(gain, math.log(WRONG)), below)
     gain = np.where(struck, gain, 0.0)
     return np.asarray(gain.sum(axis=1) + streams / TOGETHER, np.float64)

@@ -112,6 +112,22 @@ def test_what_is_lost_below_a_limit_speaks_for_a_rule_if_the_line_itself_does_no
     assert least < fits[1] < most
 
 
+def test_losses_below_a_limit_do_not_speak_for_a_rule_whose_limit_another_flow_meets() -> None:
+    other = tuple(
+        one._replace(ends=one.ends._replace(far_port=4_001)) for one in large(40, 10 * MS)
+    )
+    unit = (*large(40, 10 * MS), *other)
+    limited = np.arange(80) >= 60  # of the other flow
+    delay = outcome_of(unit, limited, 4).delay.copy()
+    delay[:, 20:30] = -1
+    outcome = outcome_of(unit, limited, 4)._replace(delay=delay)
+    rules = np.array([np.arange(80) >= 40, np.ones(80, bool)])  # on the other flow, and on both
+    fits = fits_of_limit(rules, np.array([limited, limited]), outcome, LINE,
+                         Effect.of_limit(POLICE))  # fmt: skip
+    assert fits[0] > 20
+    assert fits[1] <= fits[0]
+
+
 # -- units
 
 

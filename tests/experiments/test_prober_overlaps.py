@@ -40,6 +40,7 @@ from tests.experiments.prober_call import CALL, rule_of
 MS = 1_000_000
 NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
 FLOW = Ends(UDP, NEAR, 40_000, FAR, 4_000)
+OTHER = Ends(UDP, NEAR, 40_001, FAR, 4_001)
 STREAM = Ends(TCP, NEAR, 40_001, FAR, 443)
 LINE = Baseline((0.005, 0.005), (5e7, 5e7), (0.0, 0.0), (1e6, 1e6), ((5, 1000), (5, 1000)))
 CALLS = """
@@ -113,7 +114,8 @@ def test_a_packet_of_a_stream_that_is_on_time_refutes_a_rule_that_delays_it() ->
 def test_sizes_of_a_large_write_are_those_of_its_first_segment() -> None:
     unit = tuple(Sent(n * MS, True, STREAM, b"z" * size)
                  for n, size in enumerate((90, 1440, 1440, 1361, 1360)))  # fmt: skip
-    assert list(size_windows(unit, np.array([0.0, 1.0, 1.0, 1.0, 1.0]))) == []
+    windows = list(size_windows(unit, np.array([0.0, 1.0, 1.0, 1.0, 1.0])))
+    assert windows == [{"size": f"{SEGMENT}-"}]
     assert {size_of(one) for one in unit} == {90, SEGMENT}
     assert size_of(unit[1]._replace(ends=FLOW)) == 1440
 
@@ -204,11 +206,20 @@ def test_a_question_is_not_numbered_in_its_class() -> None:
     assert marked(one, 700) == one.payload
 
 
-def test_sizes_that_show_an_effect_have_both_ends() -> None:
+def test_sizes_that_show_an_effect_have_one_end_or_both() -> None:
     unit = tuple(Sent(n * MS, True, FLOW, b"z" * size)
                  for n, size in enumerate((90, 500, 1243, 1453)))  # fmt: skip
-    assert list(size_windows(unit, np.array([0.0, 1.0, 1.0, 0.0]))) == [{"size": "500-1243"}]
-    assert not list(size_windows(unit, np.array([0.0, 0.0, 1.0, 1.0])))
+    ends = [{"size": "500-"}, {"size": "1-1243"}]
+    both = {"size": "500-1243"}
+    assert list(size_windows(unit, np.array([0.0, 1.0, 1.0, 0.0]))) == [both, *ends]
+    assert list(size_windows(unit, np.array([0.0, 0.0, 1.0, 1.0]))) == [{"size": "1243-"}]
+
+
+def test_the_sizes_of_a_flow_are_not_those_of_another_one_with_the_same_effect() -> None:
+    sizes = [(FLOW, 300), (FLOW, 1200), (FLOW, 1000), (FLOW, 900), (OTHER, 60), (OTHER, 90)]
+    unit = tuple(Sent(n * MS, True, ends, b"z" * size) for n, (ends, size) in enumerate(sizes))
+    windows = list(size_windows(unit, np.array([0.0, 1.0, 1.0, 0.0, 1.0, 1.0])))
+    assert {"size": "1000-"} in windows
 
 
 @pytest.mark.parametrize(("rewrites", "expected"), [
