@@ -19,8 +19,9 @@ from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Probe, in_order
 from midcall.testbed.probing.strikes import strikes
 
-#: Distance of the packets that show the phases, and how long they are sent, in ns.
-EVERY, SENT_FOR = 20 * MS, 16_000 * MS
+#: Packets that show the phases, and how long they are sent: first, and at most, in ns. Where the
+#: first ones show phases, but too few, they are sent so many times as long as the longest one seen.
+PACKETS, SENT_FOR, MOST_SENT, AS_LONG = 800, 16_000 * MS, 80_000 * MS, 8.0
 #: Neighbours of a packet, before and behind it, of which most decide: a line loses single packets.
 NEAR = 3
 #: Whole phases of one kind, at least, and how much one differs from their median, as a share.
@@ -64,13 +65,38 @@ def phases_of(tail: Tail, core: Probe) -> Phases | None:
 
     tail: of the rule; its last packet is sent again and again.
     """
-    last = core[-1]
-    rule = tail.best.rule()
-    if rule is None or last.ends.proto == TCP:
+    rule, seconds = tail.best.rule(), SENT_FOR
+    if rule is None or core[-1].ends.proto == TCP:
         return None
-    begin = last.time + 100 * MS
-    times = [begin + number * EVERY for number in range(SENT_FOR // EVERY)]
-    for noisy in (True, False):  # which of equal datagrams is lost is not known
+    while True:
+        unit, struck = repeated(tail, core, rule, seconds // PACKETS)
+        if 2 * struck.sum() <= len(unit):
+            return None
+        outcome = tail.prober.ask("whether the rule comes and goes", [unit], 1)[0]
+        places = np.flatnonzero(struck & outcome.sent[0])
+        moments = np.array([unit[at].time for at in places], np.int64)
+        lost, own = outcome.lost[0, places], max(tail.base.loss)
+        found = phases(moments, lost, own)
+        longest = longest_phase(moments, lost, own)
+        longer = 0 if longest is None else int(min(AS_LONG * longest, MOST_SENT))
+        if found is not None or longer <= seconds:
+            break
+        tail.prober.taught("more seldom than can be seen in this time")
+        seconds = longer
+    tail.prober.taught("no" if found is None else f"{found.on_s.value:.2f} s of "
+                       f"{found.on_s.value + found.off_s.value:.2f} s")  # fmt: skip
+    return found
+
+
+def repeated(
+    tail: Tail, core: Probe, rule: Rule, every: int
+) -> tuple[Probe, NDArray[np.bool_]]:  # fmt: skip
+    """Return a core and its last packet again and again, every so many ns, and which packets the
+    rule strikes, bool[packets]: with noise if it strikes that, as of equal datagrams it is not
+    known which one is lost."""
+    last = core[-1]
+    times = [last.time + 100 * MS + number * every for number in range(PACKETS)]
+    for noisy in (True, False):
         again = [last._replace(time=time, before=(), payload=noise(OCTETS, "phase", number)
                                if noisy else marked(last, number))
                  for number, time in enumerate(times)]  # fmt: skip
@@ -78,15 +104,35 @@ def phases_of(tail: Tail, core: Probe) -> Phases | None:
         struck = strikes(tail.through(unit, True), [rule]).struck[0]
         if 2 * struck.sum() > len(unit):
             break
-    else:
+    return unit, struck
+
+
+def longest_phase(times: NDArray[np.int64], lost: NDArray[np.bool_], own: float) -> float | None:
+    """Return the longest phase that losses show, in ns, a first or last one that may be longer
+    included; None where they come otherwise than in phases, or in enough for `phases` to judge.
+
+    times, lost, own: as those of `phases`.
+    """
+    if len(times) < 4 * NEAR:
         return None
-    outcome = tail.prober.ask("whether the rule comes and goes", [unit], 1)[0]
-    places = np.flatnonzero(struck & outcome.sent[0])
-    moments = np.array([unit[at].time for at in places], np.int64)
-    found = phases(moments, outcome.lost[0, places], max(tail.base.loss))
-    tail.prober.taught("no" if found is None else f"{found.on_s.value:.2f} s of "
-                       f"{found.on_s.value + found.off_s.value:.2f} s")  # fmt: skip
-    return found
+    is_on = smoothed(lost)
+    edges = np.flatnonzero(is_on[1:] != is_on[:-1]) + 1
+    if len(edges) > 2 * LEAST_PHASES or not in_phases(lost, is_on, own):
+        return None
+    return float(np.diff(times[[0, *edges.tolist(), len(times) - 1]]).max())
+
+
+def smoothed(lost: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return whether most packets around each one are lost, bool[packets]."""
+    padded = np.pad(lost.astype(float), NEAR, "edge")
+    return np.asarray(np.convolve(padded, np.ones(2 * NEAR + 1), "valid") > NEAR)
+
+
+def in_phases(lost: NDArray[np.bool_], is_on: NDArray[np.bool_], own: float) -> bool:
+    """Return whether nearly all packets of some phases are lost, and nearly none of the others."""
+    if is_on.all() or not is_on.any():
+        return bool(len(lost) > 0)
+    return bool(lost[is_on].mean() >= NEARLY_ALL and lost[~is_on].mean() <= own + 0.1)
 
 
 def phases(times: NDArray[np.int64], lost: NDArray[np.bool_], own: float) -> Phases | None:
@@ -97,25 +143,23 @@ def phases(times: NDArray[np.int64], lost: NDArray[np.bool_], own: float) -> Pha
     """
     if len(times) < 4 * NEAR:
         return None
-    padded = np.pad(lost.astype(float), NEAR, "edge")
-    is_on = np.convolve(padded, np.ones(2 * NEAR + 1), "valid") > NEAR
+    is_on, every = smoothed(lost), float(np.median(np.diff(times))) / 1e9
     edges = np.flatnonzero(is_on[1:] != is_on[:-1]) + 1
-    if len(edges) < 2 * LEAST_PHASES + 1:
+    if len(edges) <= 2 * LEAST_PHASES:
         return None
     lengths = np.diff(times[edges]) / 1e9
     state = is_on[edges[:-1]]
-    whole = np.arange(len(times))
-    whole = (whole >= edges[0]) & (whole < edges[-1])
-    if lost[whole & is_on].mean() < NEARLY_ALL or lost[whole & ~is_on].mean() > own + 0.1:
+    whole = slice(edges[0], edges[-1])
+    if not in_phases(lost[whole], is_on[whole], own):
         return None
     numbers = []
     for kind in (True, False):
         some = lengths[state == kind]
         middle = float(np.median(some))
-        slack = max(3 * EVERY / 1e9, UNLIKE * middle)
+        slack = max(3 * every, UNLIKE * middle)
         if len(some) < LEAST_PHASES or np.abs(some - middle).max() > slack:
             return None
-        doubt = 2 * EVERY / 1e9 / np.sqrt(len(some)) + 0.01
+        doubt = 2 * every / np.sqrt(len(some)) + 0.01
         mean = float(some.mean())
         numbers.append(Number(mean, mean - doubt, mean + doubt))
     return Phases(*numbers)

@@ -23,6 +23,7 @@ from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, PARTIAL, 
 from midcall.experiments.probe.plays import (
     CARRIED,
     COPIES,
+    COPIES_AGAIN,
     LEAST_PLAYS,
     MORE,
     MOST_DENSE,
@@ -360,7 +361,8 @@ def test_a_capture_is_played_twice_at_once_until_it_was_played_often_enough() ->
     before = prober.probes
     plays.look_again()
     assert (prober.probes - before, plays.looks) == (1, LEAST_PLAYS)
-    assert len(plays.shown[0].delay) == COPIES * (2 if prober.fresh_far else 3)
+    again = COPIES_AGAIN * (1 if prober.fresh_far else 2)
+    assert len(plays.shown[0].delay) == COPIES + again
     plays.look_again()
     assert (prober.probes - before, plays.looks) == (2, LEAST_PLAYS + 1)
 

@@ -23,7 +23,7 @@ from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.excerpts import with_openers
 from midcall.experiments.probe.found import Result
 from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
-from midcall.experiments.probe.phases import phases
+from midcall.experiments.probe.phases import AS_LONG, MOST_SENT, PACKETS, longest_phase, phases
 from midcall.experiments.probe.plays import Plays, also_shown
 from midcall.experiments.probe.prober import MS, STREAM_PATIENCE, Prober, free_from
 from midcall.experiments.probe.tails import SLOW, apart_for, beyond
@@ -247,8 +247,10 @@ def test_an_effect_counts_as_shown_elsewhere_if_the_same_flow_shows_it_about_as_
 # ---- rules that come and go
 
 
-def losses(on: float, off: float, own: float, seed: int, begin: float = 0.0) -> Any:
-    times = np.arange(800) * 20 * MS
+def losses(
+    on: float, off: float, own: float, seed: int, begin: float = 0.0, seconds: float = 16.0
+) -> Any:
+    times = np.arange(PACKETS) * int(seconds * 1e9) // PACKETS
     lost = ((times / 1e9 + begin) % (on + off)) < on
     return times, lost | (np.random.default_rng(seed).random(800) < own)
 
@@ -261,6 +263,22 @@ def test_phases_are_measured_wherever_they_begin(own: float, begin: float) -> No
     assert found.on_s.low <= 0.5 <= found.on_s.high
     assert found.off_s.low <= 1.0 <= found.off_s.high
     assert found.act["act"] == "drop"
+
+
+@pytest.mark.parametrize(("on", "off"), [(3.7, 5.3), (17.0, 9.0), (20.0, 4.0)])
+@pytest.mark.parametrize("begin", [0.0, 2.0, 8.0])
+def test_long_phases_say_for_how_long_packets_must_be_sent(
+    on: float, off: float, begin: float
+) -> None:
+    times, lost = losses(on, off, 0.03, 3, begin)
+    assert phases(times, lost, 0.03) is None
+    longest = longest_phase(times, lost, 0.03)
+    assert longest is not None
+    seconds = min(AS_LONG * longest, MOST_SENT) / 1e9
+    found = phases(*losses(on, off, 0.03, 4, begin, seconds), 0.03)
+    assert found is not None
+    assert found.on_s.value == pytest.approx(on, rel=0.03)
+    assert found.off_s.value == pytest.approx(off, rel=0.03)
 
 
 def test_losses_at_random_and_in_bursts_have_no_phases() -> None:
@@ -276,6 +294,7 @@ def test_losses_at_random_and_in_bursts_have_no_phases() -> None:
                 lost[at : at + length] = True
                 at += length
             assert phases(times, lost, 0.02) is None
+            assert longest_phase(times, lost, 0.02) is None
     assert phases(times, np.ones(800, bool), 0.0) is None
     assert phases(times[:3], np.ones(3, bool), 0.0) is None
 
