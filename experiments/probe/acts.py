@@ -582,6 +582,8 @@ class Acts:
         if sought.kind == DOUBLE:
             return {"act": "duplicate", "share": round(max(share.value, 0.001), 4)}, {
                 "share": share}  # fmt: skip
+        if share.low > 1 - LEAST_OF_PART:  # all are late: others come before them
+            return self.delay(float(np.median(excess[affected])))
         rest = excess[usable & ~affected & np.isfinite(excess)] / MS
         usual = float(np.median(rest)) if len(rest) else 0.0
         return reordered(excess[affected] / MS - usual, share)

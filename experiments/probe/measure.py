@@ -261,6 +261,7 @@ class Measure:
         phases = phases_of(tail, found.core)
         if phases is not None:
             found.best, found.act = best, phases.act
+            found.parameters.pop("probability", None)  # which copies are struck is a matter of time
             found.parameters |= {"on_s": phases.on_s, "off_s": phases.off_s}
         return phases is not None
 

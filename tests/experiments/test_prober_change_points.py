@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from midcall.experiments.probe import run
-from midcall.experiments.probe.acts import Acts
+from midcall.experiments.probe.acts import Acts, Number
 from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, hypothesis
 from midcall.experiments.probe.change_points import likeliest_window
 from midcall.experiments.probe.conditions import in_windows
@@ -162,19 +162,39 @@ def test_a_rule_on_a_window_of_a_share_is_named_with_its_share(
     assert abs(about["value"] - share) < about["high"] - about["low"] < 0.25
 
 
-@pytest.mark.parametrize("seed", [4, 5])
-def test_a_share_of_late_packets_is_measured_where_few_packets_could_overtake_them(
-    seed: int,
-) -> None:
-    prober, base = line_of(rule_of({"payload": ["rtp"]}, "reorder", scope="packet", share=0.4,
-                                   delay_ms=60.0), noise=NOISE._replace(jitter_ms=1))  # fmt: skip
+def sent_late(
+    act: str, seed: int, between: bool = False, **more: float
+) -> tuple[dict[str, Any], dict[str, Number]]:  # fmt: skip
+    """Return what is measured of packets that a rule delays, as of a rule that delays a share.
+    between: whether packets that it does not delay are sent between them."""
+    prober, base = line_of(rule_of({"payload": ["rtp"]}, act, scope="packet", **more),
+                           noise=NOISE._replace(jitter_ms=1))  # fmt: skip
     unit = tuple(Sent(at * 45 * MS, True, FLOW, bytes([0x80, 96]) + at.to_bytes(2) + bytes(150))
                  for at in range(150))  # fmt: skip
+    if between:
+        others = (one._replace(time=one.time + 20 * MS, payload=one.payload[2:]) for one in unit)
+        unit = in_order([*unit, *others])
     sought, best = Effect(REORDER, 0.3, late=60 * MS), hypothesis({"payload": ["rtp"]}, "packet")
     tail = Tail(prober, base, sought, best,
                 lambda some, tight: passing(some, "4g", STREAM_PATIENCE), unit[:1])  # fmt: skip
     outcome = prober.ask("late packets", [unit], 4 + seed)[0]
-    act, numbers = Acts(tail, unit[:1], False).sent_otherwise(outcome, np.ones(150, bool), sought)
+    struck = np.array([one.payload[:2] == b"\x80\x60" for one in unit])
+    acts = Acts(tail, unit[:1], False)
+    acts.rule = best.rule()
+    return acts.sent_otherwise(outcome, struck, sought)
+
+
+def test_a_delay_of_all_packets_is_no_reordering() -> None:
+    act, numbers = sent_late("delay", 4, between=True, delay_ms=60.0)
+    assert act["act"] == "delay"
+    assert numbers["delay_ms"].low <= 60 <= numbers["delay_ms"].high
+
+
+@pytest.mark.parametrize("seed", [4, 5])
+def test_a_share_of_late_packets_is_measured_where_few_packets_could_overtake_them(
+    seed: int,
+) -> None:
+    act, numbers = sent_late("reorder", seed, share=0.4, delay_ms=60.0)
     assert act["act"] == "reorder"
     assert numbers["share"].low <= 0.4 <= numbers["share"].high
     assert numbers["delay_ms"].low <= 60 <= numbers["delay_ms"].high

@@ -306,6 +306,18 @@ def test_runs_of_losses() -> None:
 
 
 @pytest.mark.longest
+def test_a_rule_that_comes_and_goes_seldom_is_named_with_its_phases() -> None:
+    rule = rule_of({"payload": ["rtp"]}, "drop", scope="packet", on_s=3.7, off_s=5.3)
+    long = probe_of(scene(CALL.replace("x30 0.02", "x90 0.04")))
+    answer = run.against(Policy((rule,)), long, "fibre", 3, Noise(loss=0.03)).answer
+    assert (answer["act"]["name"], answer["scope"]) == ("drop", "packet")
+    parameters = answer["act"]["parameters"]
+    assert parameters["on_s"]["value"] == pytest.approx(3.7, rel=0.05)
+    assert parameters["off_s"]["value"] == pytest.approx(5.3, rel=0.05)
+    assert "probability" not in parameters
+
+
+@pytest.mark.longest
 def test_a_rule_that_comes_and_goes_is_mostly_named_with_its_phases() -> None:
     rule = rule_of({"payload": ["rtp"]}, "drop", scope="packet", on_s=0.3, off_s=0.6)
     long = probe_of(scene(CALL.replace("x30 0.02", "x90 0.04")))
