@@ -144,6 +144,7 @@ class Plays:
         self.other: Probe = ()  # the capture to one set of other addresses
         self.own: Outcome  # the plays to its own addresses as one
         self.closer = False  # whether more of the capture was played for further rules
+        self.whole_late: Probe = ()  # more of the capture, with a plain effect
         self.own_units: list[Probe] = []  # besides the capture, units played to its own addresses
         self.models: dict[str, Model] = {}  # of the rules found so far
         self.behind: list[Found] = []  # rules found that come behind the one that is identified
@@ -289,11 +290,28 @@ class Plays:
         behind = [at for at, one in enumerate(longer) if one.ends == ends and at > first]
         last = max([one.first for one in plain[:AFFECTED]] + behind[:BEHIND])
         chosen = [at for at in around(longer, plain) if at <= last]
-        self.capture = excerpt(in_order(longer[at] for at in chosen), len(chosen), LONG_SECONDS,
-                               [LATER_APART])  # fmt: skip
+        self.begin_with(
+            excerpt(in_order(longer[at] for at in chosen), len(chosen), LONG_SECONDS, [LATER_APART])
+        )
+        if plain[0].score > PLAIN:
+            self.whole_late = longer[: last + 1]
+        return True
+
+    def look_at_whole(self) -> bool:
+        """Take all packets of more of the capture that showed a plain effect, up to some behind the
+        first one that does, as the capture: without most packets of the other flows it does not
+        come again, so that one of these sets the rule off. Return whether there are such packets.
+        """
+        whole, self.whole_late = self.whole_late, ()
+        if whole:
+            self.begin_with(whole)
+        return bool(whole)
+
+    def begin_with(self, capture: Probe) -> None:
+        """Take packets as the capture, of which no play is known yet."""
+        self.capture = capture
         self.kept, self.fresh, self.result.unseen = [], [], None
         self.prober.fresh_far = False
-        return True
 
     def at_edge(self, seen: Sequence[Finding]) -> bool:
         """Return whether some copies alone lose very few of a flow's datagrams, and nothing else

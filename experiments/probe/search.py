@@ -107,6 +107,8 @@ class Search:
         clean = not seen and unseen is not None
         if (clean or self.plays.at_edge(seen)) and self.plays.look_late():
             seen = self.plays.look()
+            if not seen and self.plays.look_at_whole():
+                seen = self.plays.look()
             if self.result.unseen is not None:  # what the first plays say holds for more flows
                 self.result.unseen = unseen
         if self.plays.base.reordered > MUCH:  # what is late on such a line may be its own

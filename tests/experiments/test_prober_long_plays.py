@@ -38,7 +38,7 @@ from midcall.experiments.probe.tails import Tail
 from midcall.experiments.probe.variants import as_allowance
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
-from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size
+from midcall.testbed.probing.probe import Ends, Probe, Sent, in_order, ip_size
 from midcall.testbed.probing.sockets import DATA, Event
 from midcall.testbed.probing.strikes import passing, strikes
 from midcall.testbed.probing.virtual_line import VirtualSockets
@@ -118,6 +118,20 @@ def test_of_more_of_a_capture_what_shows_nothing_is_played_once(
     assert plays.look_closer(()) == []
     assert [len(units) for units in sent] == [len(planned), *[1] * (MOST_DENSE - 1)]
     assert all(units == plays.own_units[-1:] for units in sent[1:])
+
+
+def test_a_late_trigger_in_a_flow_without_an_effect_is_found() -> None:
+    media = FLOW._replace(near_port=40_007, far_port=4_007)
+    up = [Sent(n * 30 * MS, True, FLOW, n.to_bytes(2) + bytes(331 if n == 150 else 58))
+          for n in range(250)]  # fmt: skip
+    down = [Sent(n * 14 * MS, False, media, n.to_bytes(2) + bytes(150)) for n in range(500)]
+    prober, _ = line_of(rule_of({"size": "333-333"}, "drop", scope="client", way="down"), "fibre")
+    result = Search(prober, in_order([*up, *down])).run()
+    assert result.verdict == "blocked"
+    [found] = result.found
+    assert (found.best.keys["size"], found.rule.strikes, found.rule.way) == (
+        "333-333", "client", "down",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("octets", [0, 40, 1_300, 1_301, 270_383, 399_999])
