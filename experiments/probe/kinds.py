@@ -16,7 +16,7 @@ from midcall.experiments.probe.fit import affected_of
 from midcall.experiments.probe.found import LIMITS
 from midcall.experiments.probe.line_oracle import DELAY, DROP, MARK, PARTIAL, Effect
 from midcall.experiments.probe.plays import Plays
-from midcall.experiments.probe.prober import Outcome
+from midcall.experiments.probe.prober import MS, Outcome
 from midcall.experiments.probe.rates import (
     LEAST_RATE,
     OVERTAKEN,
@@ -36,6 +36,8 @@ from midcall.testbed.probing.strikes import strikes
 ROOMS = {"police": (1.0, 1.12, 1.3), "shape": (1.0,)}
 #: Part by which the delays of two flows may differ that one rule makes.
 ALIKE = 0.2
+#: Deviations of the line's own delay that the longest wait in a queue is, at least.
+VARIES = 3.0
 #: Seconds of its rate that a bucket holds from which it may be an allowance, and that one holds
 #: behind an allowance; octets of that, at least.
 LARGE_BUCKET, SMALL_BUCKET, LEAST_BUCKET = 8.0, 0.5, 3_000
@@ -162,6 +164,8 @@ def limits_of(outcome: Outcome, base: Baseline, finding: Finding) -> Iterator[Ef
         if not rows or 2 * len(rows) < len(policed):
             continue
         rate, most = np.median(np.array(rows), axis=0)
+        if act == "shape" and most * MS < VARIES * max(base.spread):
+            continue  # the line's own delay varies by as much
         if np.std([one[0] for one in rows]) < 0.3 * rate and rate >= LEAST_RATE and most > 0:
             for part in ROOMS[act]:
                 about = int(most * part) if act == "police" else float(most)

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from midcall.captures.packets.numbers import TCP
+from midcall.experiments.localise.messages import noise
 from midcall.experiments.probe.acts import Acts, Number, share_interval
 from midcall.experiments.probe.allow_list import allow_list
 from midcall.experiments.probe.beliefs import COUNTS, Beliefs, Hypothesis
+from midcall.experiments.probe.code_points import word_of
 from midcall.experiments.probe.cores import core_of
 from midcall.experiments.probe.found import LIMITS, RARELY, Found, rough_act
 from midcall.experiments.probe.kinds import counts_of
@@ -30,6 +33,7 @@ from midcall.experiments.probe.line_oracle import (
 from midcall.experiments.probe.phases import comes_in_runs, phases_of
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.priorities import POINTS, classes
+from midcall.experiments.probe.prober import MS
 from midcall.experiments.probe.refine import Refiner
 from midcall.experiments.probe.tails import Tail
 from midcall.experiments.probe.variants import mechanism, without_windows
@@ -41,6 +45,8 @@ from midcall.testbed.probing.strikes import strikes
 FEW_ARRIVALS, MOST_LOST = 5, 0.97
 #: By how much a hypothesis in which another count decides is less likely, at most, in nats.
 AS_LIKELY = 4.0
+#: How long before a packet to the subscriber one from it is sent, in ns.
+BEFORE = 100 * MS
 #: Scopes in which all flows of a client to one server are condemned together.
 OF_CLIENT = ("call", "client", "pair", "triple")
 
@@ -282,6 +288,34 @@ class Measure:
             found.best, found.sought = best.sampled(part.value), sought
             found.parameters["one_in"] = part
         return part is not None
+
+    def take_mark(self, mark: Found) -> None:
+        """Take the code point that another rule gives its packets as the condition of the rule, if
+        packets that are sent with it, and that the other one does not mark, show the effect."""
+        found, point = self.found, int(mark.sought.amount)
+        last, rule = found.core[-1], mark.as_drop
+        if last.ends.proto == TCP:  # of a stream the code points do not show
+            return
+        refiner = Refiner(self.tail(), found.best, found.core)
+        shows = {}
+        for up in (last.up, not last.up):
+            bodies = [last.payload, *(noise(size, "mark") for size in (len(last.payload), 60))]
+            cores = [refiner.with_last(last._replace(up=up, dscp=point, payload=body))
+                     for body in bodies]  # fmt: skip
+            if not up:  # what comes to a subscriber behind NAT answers it (RFC 4787)
+                before = last._replace(up=True, time=0, before=(), payload=noise(60, "before"))
+                cores = [(before, *(one._replace(time=one.time + BEFORE) for one in core))
+                         for core in cores]  # fmt: skip
+            own = next((core for core in cores if not strikes(
+                self.plays.through(core, True), [rule]).struck[0, -1]), None)  # fmt: skip
+            shows[up] = own is not None and refiner.ask([own], "what comes with the mark")[0]
+        if not shows[last.up]:
+            return
+        way = {} if shows[not last.up] else {"direction": "up" if last.up else "down"}
+        match = {"dscp": [word_of(point)], **way}
+        found.best = found.best._replace(match=json.dumps(match, sort_keys=True))
+        found.equal, found.intervals = [], {}
+        mark.behind.append(found)
 
     def tail(self, best: Hypothesis | None = None, sought: Effect | None = None) -> Tail:
         """Return what makes units for the rule, or for another hypothesis with another effect."""

@@ -47,6 +47,7 @@ from midcall.experiments.probe.line_oracle import (
     REORDER,
     Effect,
 )
+from midcall.experiments.probe.measure import Measure
 from midcall.experiments.probe.plays import LEAST_FURTHER, MOST_RULES, PLAIN, Plays
 from midcall.experiments.probe.prober import Prober, ProbesSpent
 from midcall.experiments.probe.variants import mechanism
@@ -56,7 +57,7 @@ from midcall.testbed.probing.strikes import strikes
 #: Effects that are looked into, at most.
 MOST_TRIES = 7
 #: Conditions whose values are lists that a rule has as a whole.
-LISTS = ("addresses", "dns", "name", "payload")
+LISTS = ("addresses", "dns", "name", "payload", "ports")
 #: Probability from which a further rule is named at once, as its scope may be in doubt, and below
 #: which a rule explains nothing.
 LEAST_SURE = 0.3
@@ -96,6 +97,7 @@ class Search:
             )
         self.take_rewrites()
         self.note_equals()
+        self.take_marks()
         self.result.verdict = self.verdict()
         if not self.result.found:
             self.result.notes += self.much_disturbed()
@@ -452,6 +454,18 @@ class Search:
             choice = Choice(self.plays, found.beliefs, found.core, self.plays.capture,
                             found.sought, found.finding.up)  # fmt: skip
             found.equal += choice.equal_with_others(found, others)
+
+    def take_marks(self) -> None:
+        """Take the code point that a rule gives its packets as the condition of another rule with
+        the same match, where packets sent with it show that it is."""
+        marks = [one for one in self.result.found if one.sought.kind == MARK and one.core]
+        try:
+            for found in self.result.found:
+                for mark in marks:
+                    if found.best.keys == mark.best.keys and found.sought.kind != MARK:
+                        Measure(self.plays, found, 0.0, False).take_mark(mark)
+        except ProbesSpent as spent:
+            self.result.notes.append(str(spent))
 
     def join_lists(self) -> None:
         """Make one rule with a list of rules that drop and differ in their addresses, or in their

@@ -152,3 +152,22 @@ def test_drawn_policies_have_effects_that_code_points_show() -> None:
     assert differ(plays[0], plays[1])
     assert not differ(plays[0], plays[2])
     assert case(7, 1, "one").rules
+
+
+@pytest.mark.longest
+@pytest.mark.parametrize("read", [{"dscp": ["cs1"]}, {"payload": ["rtp"], "direction": "up"}],
+                         ids=["the mark", "the packets"])  # fmt: skip
+def test_a_rule_on_what_another_one_marks_is_told_from_one_on_the_same_packets(
+    read: dict[str, Any],
+) -> None:
+    mark = rule_of({"payload": ["rtp"], "direction": "up"}, "mark", code_point="cs1")
+    loss = rule_of(read, "loss", scope="packet", loss=0.4)
+    answer = probed(Policy((mark, loss.model_copy(update={"name": "l"}))), PLAIN).answer
+    others = [one for one in answer["alternatives"] if one["relation"] == "as well"]
+    rules = {one["act"]: one["trigger"]["match"] for one in others}
+    rules[answer["act"]["name"]] = answer["trigger"]["match"]
+    assert set(rules) == {"mark", "loss"}
+    assert ("dscp" in rules["loss"]) == ("dscp" in read)
+    assert ("direction" in rules["loss"]) == ("direction" in read)
+    toml = answer["rule_toml"]
+    assert "dscp" not in read or toml.index('act = "mark"') < toml.index('act = "loss"')

@@ -223,6 +223,9 @@ def test_a_limit_is_fitted_and_its_rule_is_the_likeliest(
     assert limits
     assert limits[0].act["rate_kbit"] == pytest.approx(32, rel=0.1)
     assert limits[0].act[key] == pytest.approx(more[key], rel=0.25)
+    uneven = line._replace(spread=(150.0 * MS, 150.0 * MS))  # its own delay varies like a queue's
+    shown = {one.detail for one in limits_of(outcome, uneven, finding)}
+    assert (act in shown) == (act == "police")
     beliefs = Beliefs(line, [*limits, Effect(DROP), Effect(PARTIAL, 0.5)])
     beliefs.observe(Seen(passing(unit, "4g", STREAM_PATIENCE), outcome))
     right = hypothesis({"protocol": "udp"}, "flow")
