@@ -270,6 +270,20 @@ def test_a_drop_is_no_answer_for_a_share_of_losses() -> None:
     assert names(truth, []) == (False, False, False)
 
 
+@pytest.mark.parametrize(("act", "share", "more"), [
+    ("drop", "loss", {}), ("delay", "reorder", {"delay_ms": 60.0}),
+])  # fmt: skip
+def test_an_act_on_a_share_is_the_whole_act_of_one_packet_in_so_many_alone(
+    act: str, share: str, more: dict[str, float]
+) -> None:
+    named = [{"act": one, "direction": "both", "scope": "packet"} for one in (share, act)]
+    for sampled, right in ((1, False), (2, True)):
+        truth = rule_of({"payload": ["rtp"], "one_in": sampled}, act, scope="packet", **more)
+        assert names(truth, named)[0] is right
+    assert names(truth.model_copy(update={"match": truth.match.model_copy(update={"one_in": 1})}),
+                 named[::-1])[0] is True  # fmt: skip
+
+
 def test_a_call_late_in_a_long_capture_is_played() -> None:
     chat = "".join(f"{n * 0.05:.2f} > udp peer:5000/50000 noise 40\n" for n in range(400))
     late = "".join(f"{30 + n * 0.02:.2f} > udp relay:3478/40001 rtp 160\n" for n in range(50))

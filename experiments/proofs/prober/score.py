@@ -98,7 +98,7 @@ def names(truth: Rule, named: Named) -> tuple[bool, bool, bool]:
     acts = {one["act"] for one in named}
     if truth.act == "loss" and truth.loss < CERTAIN and named[0]["act"] != "loss":
         acts.discard("loss")  # a drop is equal to a loss of 1 alone
-    if truth.match.one_in is None and (first := named[0]["act"]) in WHOLE:
+    if truth.match.one_in == 1 and (first := named[0]["act"]) in WHOLE:
         acts.discard(WHOLE[first])
     return (
         truth.act in acts,
