@@ -67,6 +67,9 @@ LEAST_BUCKET = 0.5
 #: them is; by which part of their delay those differ; and that delay, at most, in ns: kernels send
 #: again what is later.
 LEAST_OF_PART, ALIKE_LATE, MOST_OF_PART = 0.05, 0.15, 200 * MS
+#: How late packets are that are not late next to others, at most: a part of the others' delay, and
+#: ms. A delay of all of them varies with the line's own.
+ON_TIME, LEAST_ON_TIME = 0.33, 10.0
 #: Share of the delay of packets close together that packets far apart have, too, where it is no
 #: queue's.
 CONSTANT = 0.7
@@ -582,10 +585,13 @@ class Acts:
         if sought.kind == DOUBLE:
             return {"act": "duplicate", "share": round(max(share.value, 0.001), 4)}, {
                 "share": share}  # fmt: skip
-        if share.low > 1 - LEAST_OF_PART:  # all are late: others come before them
-            return self.delay(float(np.median(excess[affected])))
         rest = excess[usable & ~affected & np.isfinite(excess)] / MS
-        usual = float(np.median(rest)) if len(rest) else 0.0
+        usual, late = (
+            float(np.median(rest)) if len(rest) else 0.0,
+            float(np.median(excess[affected])),
+        )
+        if share.low > 1 - LEAST_OF_PART or not are_on_time(usual, late / MS):
+            return self.delay(late)  # all are late: others come before them
         return reordered(excess[affected] / MS - usual, share)
 
     def loss(
@@ -775,7 +781,15 @@ def late_part(excess: Floats, spread: float) -> Floats | None:
     alike = np.abs(values - middle) < SURELY_LATE * spread + ALIKE_LATE * middle
     if 2 * mixed.sum() <= mixed.size or alike.mean() < CONSTANT:
         return None
+    if not are_on_time(float(np.median(excess[known & ~late])), middle):
+        return None
     return np.asarray(values[alike])
+
+
+def are_on_time(usual: float, late: float) -> bool:
+    """Return whether packets are on time next to others that are late. usual, late: how late both
+    are, medians in ms."""
+    return usual < max(ON_TIME * late, LEAST_ON_TIME)
 
 
 def reordered(late: Floats, share: Number) -> tuple[dict[str, Any], dict[str, Number]]:

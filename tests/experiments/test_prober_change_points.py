@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from midcall.experiments.probe import run
-from midcall.experiments.probe.acts import Acts, Number
+from midcall.experiments.probe.acts import Acts, Number, late_part
 from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, hypothesis
 from midcall.experiments.probe.change_points import likeliest_window
 from midcall.experiments.probe.conditions import in_windows
@@ -163,12 +163,12 @@ def test_a_rule_on_a_window_of_a_share_is_named_with_its_share(
 
 
 def sent_late(
-    act: str, seed: int, between: bool = False, **more: float
+    act: str, seed: int, between: bool = False, jitter_ms: float = 1, **more: float
 ) -> tuple[dict[str, Any], dict[str, Number]]:  # fmt: skip
     """Return what is measured of packets that a rule delays, as of a rule that delays a share.
     between: whether packets that it does not delay are sent between them."""
     prober, base = line_of(rule_of({"payload": ["rtp"]}, act, scope="packet", **more),
-                           noise=NOISE._replace(jitter_ms=1))  # fmt: skip
+                           noise=NOISE._replace(jitter_ms=jitter_ms))  # fmt: skip
     unit = tuple(Sent(at * 45 * MS, True, FLOW, bytes([0x80, 96]) + at.to_bytes(2) + bytes(150))
                  for at in range(150))  # fmt: skip
     if between:
@@ -184,10 +184,19 @@ def sent_late(
     return acts.sent_otherwise(outcome, struck, sought)
 
 
-def test_a_delay_of_all_packets_is_no_reordering() -> None:
-    act, numbers = sent_late("delay", 4, between=True, delay_ms=60.0)
+@pytest.mark.parametrize("jitter_ms", [1, 17])
+def test_a_delay_of_all_packets_is_no_reordering(jitter_ms: float) -> None:
+    act, numbers = sent_late("delay", 4, between=True, jitter_ms=jitter_ms, delay_ms=60.0)
     assert act["act"] == "delay"
     assert numbers["delay_ms"].low <= 60 <= numbers["delay_ms"].high
+
+
+def test_a_delay_that_varies_with_the_line_is_none_of_a_part_of_a_stream() -> None:
+    rng = np.random.default_rng(4)
+    for part, seen in ((1.0, False), (0.5, True)):
+        late = rng.random((6, 40)) < part
+        excess = rng.normal(0.0, 17.0, (6, 40)) + np.where(late, 72.0, 0.0)
+        assert (late_part(excess, 17.0) is not None) == seen
 
 
 @pytest.mark.parametrize("seed", [4, 5])
