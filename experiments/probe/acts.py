@@ -586,10 +586,8 @@ class Acts:
             return {"act": "duplicate", "share": round(max(share.value, 0.001), 4)}, {
                 "share": share}  # fmt: skip
         rest = excess[usable & ~affected & np.isfinite(excess)] / MS
-        usual, late = (
-            float(np.median(rest)) if len(rest) else 0.0,
-            float(np.median(excess[affected])),
-        )
+        usual = float(np.median(rest)) if len(rest) else 0.0
+        late = float(np.median(excess[affected]))
         if share.low > 1 - LEAST_OF_PART or not are_on_time(usual, late / MS):
             return self.delay(late)  # all are late: others come before them
         return reordered(excess[affected] / MS - usual, share)

@@ -24,6 +24,9 @@ Document = dict[str, Any]
 ALONE, SEVERAL, CONTRADICTED = 0.8, 0.65, 0.65
 #: The begin of a rule that acts on its first matching packet.
 AT_ONCE = {"unit": "packets", "value": 0, "since": "the first matching packet"}
+#: Acts on a share of packets that are equal to another act on one packet in so many (one_in): that
+#: act, and the parameter that is the share.
+OF_A_SHARE = {"loss": ("drop", "loss"), "reorder": ("delay", "share")}
 #: Equal hypotheses that are shown after the first.
 SHOWN = 5
 
@@ -253,8 +256,7 @@ def equal_acts(found: Found) -> Iterator[Document]:
         yield equal("unreachable", "an ICMP error that answers a SYN refuses it as a reset does")
     if act == "loss" and not rule.burst:
         yield equal("corrupt", "a receiver discards a packet whose checksum is wrong")
-    # the same act on every packet that one_in draws, by the parameter that is its share
-    whole, share = {"loss": ("drop", "loss"), "reorder": ("delay", "share")}.get(act, ("", ""))
+    whole, share = OF_A_SHARE.get(act, ("", ""))
     within = found.parameters.get(share) if whole and not rule.burst else None
     part = round(1 / max(within.value, 1e-6)) if within is not None else 0
     if within is not None and part > 1 and is_near(1 / part, within):

@@ -299,11 +299,10 @@ def fits_of_limit(
     usable = usable & ~outcome.streams
     whole = np.zeros(struck.shape)
     unit = outcome.unit
-    flow = flow_numbers(unit)
-    ways = 2 * flow + np.array([one.up for one in unit], np.int64)
     meets = np.repeat(~limited.any(axis=1, keepdims=True), len(unit), axis=1)
-    for way in range(ways.max(initial=-1) + 1):
-        meets[:, ways == way] |= limited[:, ways == way].any(axis=1, keepdims=True)
+    ways = 2 * flow_numbers(unit) + outcome.up
+    for own in (ways == way for way in np.unique(ways)):
+        meets[:, own] |= limited[:, own].any(axis=1, keepdims=True)
     # a bucket that is nearly empty lets small packets pass, but no large ones
     keys = [(one.ends, one.up, len(one.payload) // ALIKE_SIZE) for one in unit]
     for key in dict.fromkeys(keys):

@@ -144,7 +144,7 @@ class Plays:
         self.other: Probe = ()  # the capture to one set of other addresses
         self.own: Outcome  # the plays to its own addresses as one
         self.closer = False  # whether more of the capture was played for further rules
-        self.whole_late: Probe = ()  # more of the capture, with a plain effect
+        self.unshortened: Probe = ()  # more of the capture up to a plain effect
         self.own_units: list[Probe] = []  # besides the capture, units played to its own addresses
         self.models: dict[str, Model] = {}  # of the rules found so far
         self.behind: list[Found] = []  # rules found that come behind the one that is identified
@@ -294,7 +294,7 @@ class Plays:
             excerpt(in_order(longer[at] for at in chosen), len(chosen), LONG_SECONDS, [LATER_APART])
         )
         if plain[0].score > PLAIN:
-            self.whole_late = longer[: last + 1]
+            self.unshortened = longer[: last + 1]
         return True
 
     def look_at_whole(self) -> bool:
@@ -302,7 +302,7 @@ class Plays:
         first one that does, as the capture: without most packets of the other flows it does not
         come again, so that one of these sets the rule off. Return whether there are such packets.
         """
-        whole, self.whole_late = self.whole_late, ()
+        whole, self.unshortened = self.unshortened, ()
         if whole:
             self.begin_with(whole)
         return bool(whole)

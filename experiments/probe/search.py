@@ -468,8 +468,7 @@ class Search:
             self.result.notes.append(str(spent))
 
     def join_lists(self) -> None:
-        """Make one rule with a list of rules that drop and differ in their addresses, or in their
-        names, alone."""
+        """Make one rule with a list of rules that drop and differ in one of LISTS alone."""
         for key in LISTS:
             kept: dict[str, Found] = {}
             for found in list(self.result.found):

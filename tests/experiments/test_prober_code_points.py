@@ -157,7 +157,7 @@ def test_drawn_policies_have_effects_that_code_points_show() -> None:
 @pytest.mark.longest
 @pytest.mark.parametrize("read", [{"dscp": ["cs1"]}, {"payload": ["rtp"], "direction": "up"}],
                          ids=["the mark", "the packets"])  # fmt: skip
-def test_a_rule_on_what_another_one_marks_is_told_from_one_on_the_same_packets(
+def test_a_rule_on_what_another_one_marks_is_distinguished_from_one_on_the_same_packets(
     read: dict[str, Any],
 ) -> None:
     mark = rule_of({"payload": ["rtp"], "direction": "up"}, "mark", code_point="cs1")

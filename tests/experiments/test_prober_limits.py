@@ -21,11 +21,13 @@ from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
 from midcall.experiments.probe.rates import (
+    OVERTAKEN,
     is_constant,
     is_no_queue,
     large_body,
     paced_body,
     rate_limit,
+    share_overtaken,
     steady_limit,
 )
 from midcall.experiments.probe.tails import Tail
@@ -110,6 +112,17 @@ def test_what_is_lost_below_a_limit_speaks_for_a_rule_if_the_line_itself_does_no
                          outcome._replace(delay=delay), LINE, Effect.of_limit(POLICE))  # fmt: skip
     assert fits[0] == 0
     assert least < fits[1] < most
+
+
+def test_packets_that_others_overtake_in_some_copies_alone_wait_in_no_queue() -> None:
+    times = np.tile(np.arange(60) * 10.0 * MS, (4, 1))
+    drawn = np.random.default_rng(2).random((4, 60)) < 0.5
+    small = np.arange(60) % 2 == 0
+    cases = ((drawn, True), (np.tile(small, (4, 1)), False))  # by chance, and by their size
+    for late, by_chance in cases:
+        assert (share_overtaken(times, late * 120.0 * MS, LINE) > OVERTAKEN) == by_chance
+    queued = np.minimum(np.arange(60) * 4.0 * MS, 200.0 * MS)
+    assert share_overtaken(times, np.tile(queued, (4, 1)), LINE) == 0
 
 
 def test_losses_below_a_limit_do_not_speak_for_a_rule_whose_limit_another_flow_meets() -> None:

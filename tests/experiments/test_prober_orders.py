@@ -418,3 +418,17 @@ def test_equal_rules_of_all_scopes_are_shown() -> None:
     shown = answer.different_first(equal, 5)
     assert {one.scope for one in shown} == {"flow", *scopes}
     assert len(answer.different_first(equal[:9], 5)) == 5
+
+
+@pytest.mark.parametrize(("act", "rules"), [("drop", 1), ("delay", 2)])
+def test_rules_that_drop_and_differ_in_a_list_of_ports_alone_are_one(act: str, rules: int) -> None:
+    more = {"delay_ms": 80.0} if act == "delay" else {}
+    search = object.__new__(Search)
+    search.result = Result(found=[
+        found_of(hypothesis({"payload": ["rtcp"], "ports": [port]}, "packet"), act=act, **more)
+        for port in (9079, 7079)
+    ])  # fmt: skip
+    search.join_lists()
+    ports = [one.best.keys["ports"] for one in search.result.found]
+    assert len(ports) == rules
+    assert [port for listed in ports for port in listed] == [9079, 7079]

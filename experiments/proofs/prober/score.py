@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from midcall.experiments.probe.answer import direction
+from midcall.experiments.probe.answer import OF_A_SHARE, direction
 from midcall.experiments.probe.code_points import code_points_tried
 from midcall.experiments.probe.prober import STREAM_PATIENCE
 from midcall.experiments.probe.units import changed_packets, repeated_unit
@@ -86,8 +86,6 @@ def truth_of(rules: Sequence[Rule]) -> str:
 
 
 Named = list[dict[str, Any]]
-#: Acts on a share of packets that are equal to another act on one packet in so many alone.
-WHOLE = {"loss": "drop", "reorder": "delay"}
 
 
 def names(truth: Rule, named: Named) -> tuple[bool, bool, bool]:
@@ -98,8 +96,8 @@ def names(truth: Rule, named: Named) -> tuple[bool, bool, bool]:
     acts = {one["act"] for one in named}
     if truth.act == "loss" and truth.loss < CERTAIN and named[0]["act"] != "loss":
         acts.discard("loss")  # a drop is equal to a loss of 1 alone
-    if truth.match.one_in == 1 and (first := named[0]["act"]) in WHOLE:
-        acts.discard(WHOLE[first])
+    if truth.match.one_in == 1 and (first := named[0]["act"]) in OF_A_SHARE:
+        acts.discard(OF_A_SHARE[first][0])
     return (
         truth.act in acts,
         direction(truth) in {one["direction"] for one in named},
