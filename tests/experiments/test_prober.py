@@ -270,6 +270,17 @@ def test_a_drop_is_no_answer_for_a_share_of_losses() -> None:
     assert names(truth, []) == (False, False, False)
 
 
+def test_a_rule_of_a_box_that_sees_one_direction_is_one_of_that_direction() -> None:
+    truth = Rule.model_validate({"name": "r", "match": {"stun": True}, "act": "drop",
+                                 "grade": "C", "source": "test"})  # fmt: skip
+    named = [{"act": "drop", "direction": "up", "scope": "flow"}]
+    assert not names(truth, named)[1]
+    assert names(truth, named, "up")[1]
+    assert not names(truth, named, "down")[1]
+    both = [named[0] | {"act": "reset", "direction": "both"}]  # it answers both ends
+    assert names(truth.model_copy(update={"act": "reset"}), both, "up")[1]
+
+
 @pytest.mark.parametrize(("act", "share", "more"), [
     ("drop", "loss", {}), ("delay", "reorder", {"delay_ms": 60.0}),
 ])  # fmt: skip

@@ -120,6 +120,7 @@ def test_of_more_of_a_capture_what_shows_nothing_is_played_once(
     assert all(units == plays.own_units[-1:] for units in sent[1:])
 
 
+@pytest.mark.longest
 def test_a_late_trigger_in_a_flow_without_an_effect_is_found() -> None:
     media = FLOW._replace(near_port=40_007, far_port=4_007)
     up = [Sent(n * 30 * MS, True, FLOW, n.to_bytes(2) + bytes(331 if n == 150 else 58))

@@ -73,14 +73,12 @@ def test_packets_of_one_direction_are_compared_with_that_direction_of_their_flow
     assert (struck[0] == struck[1]).all()
 
 
+@pytest.mark.longest
 @pytest.mark.parametrize(
     "first",
     [
         rule_of("r1", {"ports": [3478]}, "drop"),
-        pytest.param(
-            rule_of("r1", {"ports": [3478]}, "loss", loss=0.4, scope="packet", way="up"),
-            marks=pytest.mark.longest,
-        ),
+        rule_of("r1", {"ports": [3478]}, "loss", loss=0.4, scope="packet", way="up"),
     ],
     ids=["drop", "loss"],
 )

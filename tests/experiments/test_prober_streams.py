@@ -149,6 +149,7 @@ def test_copies_that_are_late_as_a_whole_are_no_segments_out_of_order() -> None:
     assert late_part(excess, 2.0) is None
 
 
+@pytest.mark.longest
 def test_segments_out_of_order_are_named() -> None:
     rule = rule_of({"protocol": "tcp", "direction": "down", "size": "1001-"}, "reorder",
                    share=0.25, delay_ms=60.0)  # fmt: skip
@@ -306,6 +307,7 @@ def test_the_shaper_of_a_stream_of_few_packets_is_named(seed: int) -> None:
     assert found.rule.rate_kbit == pytest.approx(100, rel=0.1)
 
 
+@pytest.mark.longest
 def test_a_delay_of_small_segments_downwards_is_named_with_its_size_and_direction() -> None:
     rule = rule_of({"protocol": "tcp", "payload": ["unknown"], "size": "1-60", "direction": "down"},
                    "delay", delay_ms=260.0, jitter_ms=15.0, scope="packet")  # fmt: skip

@@ -69,10 +69,10 @@ def test_every_crafted_flow_is_met_as_one_flow_with_its_bytes() -> None:
 
 
 def test_batches_follow_each_other_without_a_gap_or_a_client_twice() -> None:
-    parts = [innocent_batches.crafted(first, 60, 7) for first in (0, 60)]
+    parts = [innocent_batches.crafted(first, 20, 7) for first in (0, 20)]
     clients = [set(index_packets(part.packets).flows["source"][:, 0].tolist()) for part in parts]
     assert not clients[0] & clients[1]
-    again = innocent_batches.crafted(60, 60, 7)
+    again = innocent_batches.crafted(20, 20, 7)
     assert (again.packets.data == parts[1].packets.data).all()
 
 

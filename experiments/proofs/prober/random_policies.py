@@ -46,7 +46,7 @@ LEAST_DELAY = 10_000_000
 
 class Case(NamedTuple):
     """One case of the benchmark: a policy, a call, and a line. effects: of each rule, whether the
-    call's packets arrive otherwise than without it."""
+    call's packets arrive otherwise than without it; sees: the only direction that the box sees."""
 
     name: str
     kind: str
@@ -56,11 +56,12 @@ class Case(NamedTuple):
     noise: Noise
     seed: int
     effects: tuple[bool, ...] = ()
+    sees: str | None = None
 
     @property
     def policy(self) -> Policy:
         """Return the policy."""
-        return Policy(self.rules)
+        return Policy(self.rules, sees=self.sees)
 
 
 Draw = Callable[[random.Random, Sent, "Context"], dict[str, Any] | None]

@@ -14,7 +14,7 @@ from midcall.experiments.probe.code_points import code_points_tried
 from midcall.experiments.probe.prober import STREAM_PATIENCE
 from midcall.experiments.probe.units import changed_packets, repeated_unit
 from midcall.experiments.proofs.prober.random_policies import Case
-from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.language import INJECTED, Rule
 from midcall.testbed.probing.probe import Probe
 from midcall.testbed.probing.strikes import passing, strikes
 
@@ -66,8 +66,8 @@ def score(case: Case, answer: dict[str, Any], found: Sequence[Rule]) -> Scored:
                       words(answer))  # fmt: skip
     first = truths[0]
     rules = [named_rules(answer), *([one, *one["equal"]] for one in as_well(answer))]
-    order = best_order(truths, rules)
-    each = [names(truth, one) for truth, one in zip(truths, order, strict=True)]
+    order = best_order(truths, rules, case.sees)
+    each = [names(truth, one, case.sees) for truth, one in zip(truths, order, strict=True)]
     right_act, right_way, right_scope = (all(flags) for flags in zip(*each, strict=True))
     mechanism = seen and right_act and right_way and right_scope
     return Scored(
@@ -88,9 +88,11 @@ def truth_of(rules: Sequence[Rule]) -> str:
 Named = list[dict[str, Any]]
 
 
-def names(truth: Rule, named: Named) -> tuple[bool, bool, bool]:
+def names(truth: Rule, named: Named, sees: str | None = None) -> tuple[bool, bool, bool]:
     """Return whether a rule's act, direction and scope are those of an answer, or of what it
-    reports as equal. named: act, direction and scope, of the answer itself first."""
+    reports as equal. named: act, direction and scope, of the answer itself first; sees: the only
+    direction that the box sees, in which alone it
+    drops and delays."""
     if not named:
         return False, False, False
     acts = {one["act"] for one in named}
@@ -98,19 +100,22 @@ def names(truth: Rule, named: Named) -> tuple[bool, bool, bool]:
         acts.discard("loss")  # a drop is equal to a loss of 1 alone
     if truth.match.one_in == 1 and (first := named[0]["act"]) in OF_A_SHARE:
         acts.discard(OF_A_SHARE[first][0])
+    way = sees if sees is not None and truth.act not in INJECTED else direction(truth)
     return (
         truth.act in acts,
-        direction(truth) in {one["direction"] for one in named},
+        way in {one["direction"] for one in named},
         truth.strikes in {one["scope"] for one in named},
     )
 
 
-def best_order(truths: Sequence[Rule], rules: Sequence[Named]) -> tuple[Named, ...]:
+def best_order(
+    truths: Sequence[Rule], rules: Sequence[Named], sees: str | None
+) -> tuple[Named, ...]:
     """Return for each rule of a policy the one of the answer, so that most is right."""
     padded = [*rules, *([[]] * max(len(truths) - len(rules), 0))]
     orders = itertools.permutations(padded, len(truths))
     return max(orders, key=lambda order: sum(
-        sum(names(truth, one)) + 9 * all(names(truth, one))
+        sum(names(truth, one, sees)) + 9 * all(names(truth, one, sees))
         for truth, one in zip(truths, order, strict=True)
     ))  # fmt: skip
 
