@@ -150,7 +150,8 @@ def passing_destinations(refiner: Refiner, others: Sequence[Ends]) -> list[dict[
 
     def passes(some: Sequence[Ends]) -> list[bool]:
         cores = [refiner.with_last(last._replace(ends=ends)) for ends in some]
-        hits = refiner.ask(cores, "which addresses an allow-list spares", keep_far=True)
+        hits = refiner.ask(cores, "which addresses an allow-list spares", keep_far=True,
+                           unknown=True)  # fmt: skip
         return [not hit for hit in hits]
 
     left = [ends for ends, free in zip(tried, passes(tried), strict=True) if free]

@@ -57,10 +57,11 @@ def copies_for(sought: Effect, base: Baseline, packets: int) -> int:
 
 def ask_all(
     prober: Prober, base: Baseline, sought: Effect, questions: Sequence[Question], words: str,
-    keep_far: bool = False, apart: int = APART,
+    keep_far: bool = False, apart: int = APART, unknown: bool = False,
 ) -> list[bool]:  # fmt: skip
     """Return for each question whether the effect shows. keep_far: whether units are sent to their
-    own far addresses; apart: ns between the starts of two copies. Raises ProbesSpent."""
+    own far addresses; apart: ns between the starts of two copies; unknown: the answer where no
+    packet says anything. Raises ProbesSpent."""
     if not questions:
         return []  # nothing was asked, and what the last probe taught stays noted
     scores = np.zeros(len(questions))
@@ -73,23 +74,22 @@ def ask_all(
                               keep_far=[keep_far] * len(some))  # fmt: skip
         for at, one, outcome in zip(open_, some, outcomes, strict=True):
             scores[at] += score(outcome, one.mask, base, sought)
-        open_ = [at for at in open_ if abs(scores[at]) < SETTLED]
+        open_ = [at for at in open_ if 0 < abs(scores[at]) < SETTLED]
         if not open_:
             break
-    answers = [bool(value > 0) for value in scores]
+    answers = [bool(value > 0) if value else unknown for value in scores]
     prober.taught(" ".join("yes" if one else "no" for one in answers))
     return answers
 
 
 def score(outcome: Outcome, mask: Bools, base: Baseline, sought: Effect) -> float:
     """Return ln P(outcome | struck) - ln P(outcome | not struck)."""
+    chance = sought.chance if sought.chance < 0.999 else 1 - max(base.loss) - 0.02
     if sought.kind == INJECT:
         hits = events_of(outcome).any(axis=1)
-        chance = sought.chance if sought.chance < 0.999 else 0.93
         return mixture(np.where(hits, 7.0, -4.0), chance)
     affected, usable, other = affected_of(outcome, base, sought)
     usable = usable & mask[None, :]
-    chance = sought.chance if sought.chance < 0.999 else 1 - max(base.loss) - 0.02
     if sought.kind == DROP and (mask & outcome.streams).any():
         return mixture(stopped(outcome, mask, other), chance)
     if not usable.any():

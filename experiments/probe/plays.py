@@ -75,12 +75,12 @@ Parts = TypeVar("Parts", bound=tuple[Probe, ...])
 #: Copies of the capture in one play, and in one that looks for what further rules do; plays to
 #: other addresses, at most.
 COPIES, COPIES_AGAIN, MOST_ELSEWHERE = 8, 6, 2
-#: Copies of a long part of the capture in one play, where the first packets show nothing, and
-#: packets of a flow behind the first one that shows an effect.
-LONG_COPIES, BEHIND = 3, 60
-#: Plays of the capture before a line counts as clean, at least and at most; plays of more of it
-#: with many packets of each flow, at most, and copies in each (one less of two at once).
-LEAST_PLAYS, PLAYS, MOST_DENSE, DENSE_COPIES = 3, 6, 4, 3
+#: Copies of more of the capture in one play, with many packets of each flow (one less of two at
+#: once, and where the line loses less than a share of FEW_LOST), and such plays, at most; packets
+#: of a flow behind the first one that shows an effect.
+MORE_COPIES, FEW_LOST, MOST_DENSE, BEHIND = 3, 0.025, 4, 60
+#: Plays of the capture before a line counts as clean, at least and at most.
+LEAST_PLAYS, PLAYS = 3, 6
 #: Time in which the access network carries one copy of the capture and of more of it, in ns, and
 #: shares of its packets that are tried for that.
 CARRIED, CARRIED_MORE, SHORTER = 2_000 * MS, 6_000 * MS, (1.0, 0.85, 0.7, 0.5, 0.35, 0.25)
@@ -186,8 +186,8 @@ class Plays:
                 "; ".join(f"{one.kind} {one.score:.0f}" for one in seen[:3]) or "no effect"
             )
             strongest = max((one.score for one in seen), default=0.0)
-            by_chance = any(one.chance < 1 for one in seen if one.score > SUSPICIOUS)
-            if (strongest > PLAIN and not by_chance) or (
+            by_chance = any(one.chance < 1 for one in seen if one.score == strongest)
+            if (strongest > PLAIN and number >= by_chance) or (
                 number + 1 >= LEAST_PLAYS and not SUSPICIOUS <= strongest <= PLAIN
             ):
                 break
@@ -208,7 +208,8 @@ class Plays:
         if seen:
             fresh += self.prober.ask(
                 "the capture to other addresses", [self.capture],
-                COPIES * min(len(kept), MOST_ELSEWHERE), tight=False, patience=self.patience,
+                COPIES * min(max(len(kept) - 1, 1), MOST_ELSEWHERE), tight=False,
+                patience=self.patience,
             )  # fmt: skip
             self.other = self.elsewhere(fresh[0].as_sent)
             elsewhere = self.prober.moved(joined(fresh), self.other)
@@ -266,6 +267,12 @@ class Plays:
             self.shown[0] = self.own
 
     @property
+    def copies_of_more(self) -> int:
+        """Return how many copies of more of the capture are played: one less where the line loses
+        few packets."""
+        return MORE_COPIES - (max(self.base.loss) < FEW_LOST)
+
+    @property
     def looks(self) -> int:
         """Return how often the capture was played; the first plays, to its own and to other
         addresses, are one look."""
@@ -277,7 +284,7 @@ class Plays:
         packets of others."""
         units = self.more_units()
         outcomes = self.prober.ask(
-            MORE, units, LONG_COPIES, tight=False, keep_far=[True] * len(units),
+            MORE, units, self.copies_of_more, tight=False, keep_far=[True] * len(units),
             patience=self.patience,
         )  # fmt: skip
         shown = [(unit, plain) for unit, outcome in zip(units, outcomes, strict=True) if (plain := [
@@ -341,7 +348,7 @@ class Plays:
         places = list(range(len(timed)))  # of the units whose effects are in doubt
         for _ in range(MOST_DENSE):
             some = self.prober.ask(
-                MORE, [timed[at] for at in places], DENSE_COPIES - both, tight=False,
+                MORE, [timed[at] for at in places], max(self.copies_of_more - both, 2), tight=False,
                 keep_far=[own[at] for at in places], patience=self.patience,
             )  # fmt: skip
             if not any(played):  # copies are sent in turn, so that their packets move

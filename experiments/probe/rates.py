@@ -32,9 +32,12 @@ Floats = NDArray[np.float64]
 #: Packets of the flow before the writes, between two of them, and before the first write, in ns: a
 #: bucket is full again and a queue empty.
 BEFORE, BEFORE_APART, REST = 8, 150 * MS, 2_500 * MS
-#: Copies, octets of a write, writes and seconds of a pace at most, and the least distance of two
-#: writes, in ns.
-COPIES, OCTETS, WRITES, SECONDS, LEAST_APART = 8, 500, 90, 5.0, 2 * MS
+#: Copies; of writes at several paces as many as leave ALONE of them expected of which the line
+#: loses none of EARLY writes, FEW_COPIES at least.
+COPIES, FEW_COPIES, ALONE, EARLY = 8, 5, 4, 20
+#: Octets of a write, writes and seconds of a pace at most, and the least distance of two writes, in
+#: ns.
+OCTETS, WRITES, SECONDS, LEAST_APART = 500, 90, 5.0, 2 * MS
 #: Between the starts of two copies, in ns, at least, and how much more of the access network's time
 #: they take than once: kernels send again what a limit drops.
 BETWEEN, AGAIN = 150 * MS, 3.0
@@ -48,6 +51,8 @@ NEXT = (1.4, 1.0, 0.7, 0.45, 0.3)
 SMALL, LARGE, SINGLE, SINGLE_APART = 40, 500, 7, 800 * MS
 #: Delay beyond the line's own that a segment has which was sent again, in ns, at least.
 SENT_AGAIN = 90 * MS
+#: Delay beyond the line's own of single writes that are late, in ns, at least.
+LEAST_LATE = 20 * MS
 #: How much later than the first write one may be that does not wait for others, in ns.
 CAUGHT_UP = 60 * MS
 #: Copies that show the first drop at the same write, at least, and how far apart, as a share.
@@ -285,30 +290,44 @@ def shaper_of(drops: Sequence[Drop], rate: float, error: float, longest: float) 
 
 def single_writes(
     prober: Prober, base: Baseline, core: Sequence[Sent], up: bool, own: bytes
-) -> tuple[float, float] | None:  # fmt: skip
-    """Play single writes, and return the queue that they show; see `single_unit`, `queue_rate`."""
+) -> tuple[tuple[float, float] | None, bool]:  # fmt: skip
+    """Play single writes, and return the queue that they show, and whether they are late alike; see
+    `single_unit`, `queue_rate`, `are_late_alike`."""
     single = prober.ask("single writes", [single_unit(core, up, own)], COPIES, apart=BETWEEN)[0]
     queue = queue_rate(single, base, len(core))
+    alike = queue == (0, 0) and are_late_alike(single, base, len(core))
     if queue is None:
         prober.taught("single writes are lost")
+    elif alike:
+        prober.taught("no queue: all are late by the same time")
     else:
         prober.taught(f"a queue of {queue[0] / 125:.0f} kbit/s" if queue[0] else "no queue")
-    return queue
+    return queue, alike
+
+
+def are_late_alike(outcome: Outcome, base: Baseline, core: int) -> bool:
+    """Return whether single writes behind a core are late by the same time, whatever their size:
+    none of them waits for others, so that no limit of a rate delays them."""
+    _, _, excess = writes_of(outcome, base, core)
+    late = float(np.median(excess)) if excess.size else 0.0
+    return late > LEAST_LATE + 6 * max(base.spread) and is_constant(excess)
 
 
 def measured(
     prober: Prober, base: Baseline, core: Sequence[Sent], up: bool, paces: Sequence[float],
     octets: int,
 ) -> tuple[Limit | None, list[tuple[float, Drop]]]:  # fmt: skip
-    """Play single writes, and writes of `octets` at some paces (octets/s); return the limit that
-    they show, and the paces with a drop. The writes are noise, or where that does not wait the
-    trigger's last payload: a rule may strike packets of its kind alone."""
+    """Play single writes, and, unless these exclude a limit, writes of `octets` at some paces
+    (octets/s); return the limit that they show, and the paces with a drop. The writes are noise, or
+    where that does not wait the trigger's last payload: a rule may strike its kind alone."""
     last = core[-1]
-    queue, own = single_writes(prober, base, core, up, b""), b""
-    if queue is None:
+    (queue, alike), own = single_writes(prober, base, core, up, b""), b""
+    if queue is None or alike:
         return None, []
     if not queue[0] and last.up == up and last.payload:
-        other = single_writes(prober, base, core, up, last.payload)
+        other, alike = single_writes(prober, base, core, up, last.payload)
+        if alike:
+            return None, []
         if other is not None and other[0]:
             queue, own = other, last.payload
     units = []
@@ -316,8 +335,10 @@ def measured(
         apart = int((octets + 40) / pace * 1e9)
         count = int(min(max(SECONDS * 1e9 / apart, 12), WRITES))
         units.append(paced_unit(core, up, octets, apart, count, own))
-    whole = sum(map(ip_size, units[0])) * 8e6 / (prober.rate[up] * STREAM_SHARE)
-    outcomes = prober.ask("writes at several paces", units, COPIES,
+    whole = prober.least_apart(units) * SHARE / STREAM_SHARE
+    wanted = math.ceil(ALONE / (1 - base.loss[up]) ** EARLY)
+    copies = min(max(wanted, FEW_COPIES), COPIES)
+    outcomes = prober.ask("writes at several paces", units, copies,
                           apart=int(max(BETWEEN, AGAIN * whole)))  # fmt: skip
     found = [first_drop(one, base, len(core), queue[0]) for one in outcomes]
     drops = [one for one in found if one is not None]

@@ -89,13 +89,14 @@ class Refiner:
 
     def ask(
         self, cores: Sequence[Probe], words: str, bare: bool = False, keep_far: bool = False,
-        timed: bool = False,
+        timed: bool = False, unknown: bool = False,
     ) -> list[bool]:  # fmt: skip
         """Return for each core whether the rule is met.
 
         bare: nothing follows the core, whose own last packet shows it (what follows would come into
         a window by itself); keep_far: they are sent to their own far addresses; timed: packets must
-        be sent at their own times, so that copies must not move each other's.
+        be sent at their own times, so that copies must not move each other's; unknown: the answer
+        where no packet says anything.
         """
         questions = []
         for core in cores:
@@ -110,7 +111,8 @@ class Refiner:
                 mask[len(self.core) - 1 + shift :] = own
             questions.append(Question(unit, mask))
         apart = max(self.undisturbed(one.unit) for one in questions) if timed else APART
-        return ask_all(self.prober, self.base, self.sought, questions, words, keep_far, apart)
+        return ask_all(self.prober, self.base, self.sought, questions, words, keep_far, apart,
+                       unknown)  # fmt: skip
 
     def undisturbed(self, unit: Probe) -> int:
         """Return how far apart units begin of which few packets wait for those of others, in ns: a

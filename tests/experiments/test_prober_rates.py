@@ -12,7 +12,7 @@ import pytest
 
 from midcall.experiments.probe import run
 from midcall.experiments.probe.acts import MIDDLE, SOONEST, Measured, differ, limit_numbers
-from midcall.experiments.probe.asking import ask_all, edges
+from midcall.experiments.probe.asking import Question, ask_all, edges
 from midcall.experiments.probe.atoms import places, windows_with_ends
 from midcall.experiments.probe.baseline import baseline_of, control_units
 from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis, with_act
@@ -145,6 +145,12 @@ def test_the_policer_of_a_stream_is_measured_on_a_line_that_loses_packets(rate: 
 def test_what_is_no_limit_of_a_stream(rule: Rule) -> None:
     prober, base = line_of(rule)
     assert stream_limit(prober, base, HELLO, True) is None
+
+
+def test_of_a_stream_whose_single_writes_are_late_alike_no_paces_are_played() -> None:
+    prober, base = line_of(rule_of({"protocol": "tcp"}, "delay", delay_ms=150.0))
+    assert stream_limit(prober, base, HELLO, True) is None
+    assert [one.question for one in prober.record][1:] == ["single writes"]
 
 
 def datagrams() -> Probe:
@@ -483,3 +489,14 @@ def test_where_nothing_is_asked_what_the_last_probe_taught_stays_noted() -> None
     prober.taught("loss 0.5%")
     assert ask_all(prober, base, Effect(DROP), [], "which ports") == []
     assert prober.record[-1].answer == "loss 0.5%"
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_a_question_of_which_no_packet_says_anything_is_asked_once(unknown: bool) -> None:
+    prober, base = line_of(rule_of({"ports": [9]}, "drop"))
+    unit = (Sent(0, True, FLOW, b"asked" * 20),)
+    asked = [Question(unit, np.zeros(1, bool)), Question(unit, np.ones(1, bool))]
+    before = prober.probes
+    answers = ask_all(prober, base, Effect(DROP), asked, "which ports", unknown=unknown)
+    assert answers == [unknown, False]
+    assert prober.probes - before <= 2

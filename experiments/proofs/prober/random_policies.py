@@ -13,7 +13,7 @@ from __future__ import annotations
 import ipaddress
 import random
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.classifier.engine import Engine
@@ -56,7 +56,7 @@ class Case(NamedTuple):
     noise: Noise
     seed: int
     effects: tuple[bool, ...] = ()
-    sees: str | None = None
+    sees: Literal["up", "down"] | None = None
 
     @property
     def policy(self) -> Policy:
