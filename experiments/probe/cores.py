@@ -20,11 +20,14 @@ from midcall.experiments.probe.plays import Plays, place_of
 from midcall.experiments.probe.prober import MS
 from midcall.experiments.probe.units import repeated_unit, zeros
 from midcall.testbed.policy.language import Rule
-from midcall.testbed.probing.probe import Probe, Sent, in_order
+from midcall.testbed.probing.probe import Ends, Probe, Sent, in_order
 from midcall.testbed.probing.strikes import strikes
 
 #: Share of copies from which a packet counts as lost.
 MOSTLY = 0.5
+#: Packets of a core from which on some are left out where it is as good without them, and how far
+#: apart the others are, in ns.
+FEW, THINNED = 100, 400 * MS
 #: Between two packets of a stream in different directions, in ns, at least.
 TURN = 150 * MS
 
@@ -61,7 +64,11 @@ def core_of(plays: Plays, best: Hypothesis, unit: Probe, finding: Finding, forge
     own = in_order(other for other in unit[: at + 1] if other.ends == one.ends)
     if needs:
         shorten = "seconds" not in keys
-        return in_context(plays, plain, unit[: at + 1], shorten) or packets_of(own, shorten)
+        core = in_context(plays, plain, unit[: at + 1], shorten) or packets_of(own, shorten)
+        few = thinned(core)
+        if len(core) > FEW and strikes(plays.through(few, True), [plain]).struck[0, -1]:
+            return few
+        return core
     core: Probe = (one._replace(time=0),)
     if not one.up and one.ends.proto != TCP:
         # a NAT lets nothing in before something went out
@@ -116,6 +123,20 @@ def in_turns(core: Probe) -> Probe:
         gap = max(one.time - before.time, TURN if turns else 0)
         packets.append(one._replace(time=packets[-1].time + gap))
     return tuple(packets)
+
+
+def thinned(core: Probe) -> Probe:
+    """Return the last packet of a core, and of the others of each flow and direction the first one,
+    and those that come THINNED or more after one that is kept: a window of seconds needs no more.
+    """
+    kept: list[Sent] = []
+    known: dict[tuple[Ends, bool], int] = {}
+    for one in core[:-1]:
+        last = known.get((one.ends, one.up))
+        if last is None or one.time - last >= THINNED:
+            known[one.ends, one.up] = one.time
+            kept.append(one)
+    return (*kept, *core[-1:])
 
 
 def is_struck_again(plays: Plays, rule: Rule, core: Probe) -> bool:

@@ -44,7 +44,7 @@ def capture(every: int = 50, first: int = 5) -> Probe:
 @pytest.mark.parametrize(
     ("scope", "lasts"),
     [
-        pytest.param("client", 1.5, marks=pytest.mark.slow),
+        pytest.param("client", 1.5, marks=pytest.mark.longest),
         pytest.param("client", 0.7, marks=pytest.mark.longest),
         pytest.param("flow", 0.7, marks=pytest.mark.longest),
     ],

@@ -290,10 +290,8 @@ def test_a_slow_queue_is_measured_behind_the_packets_that_bring_it_about() -> No
     assert np.isfinite(limit.room)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "seed", [7, *(pytest.param(seed, marks=pytest.mark.longest) for seed in (23, 30))]
-)
+@pytest.mark.longest
+@pytest.mark.parametrize("seed", [7, 23, 30])
 def test_the_shaper_of_a_stream_of_few_packets_is_named(seed: int) -> None:
     server = Ends(TCP, NEAR, 40_003, bytes([198, 19, 0, 30]), 443)
     web = [Sent(100 * MS, True, server, client_hello("call.b.example")),
