@@ -45,18 +45,21 @@ def destinations_of(capture: Probe, core: Probe) -> list[Ends]:
     return [ends for ends, _ in counts.most_common(MOST_FARS)]
 
 
-def allow_list(refiner: Refiner, capture: Probe) -> AllowList:
+def allow_list(refiner: Refiner, capture: Probe, spares_kinds: bool = False) -> AllowList:
     """Return what a rule lets pass: far addresses of the capture; and, unless the match is on
     payloads, names or ports, of a drop, which few packets show, all kinds of payload and PORTS, of
     other acts the capture's kinds. What is tried is as large as the trigger, as far as it can be,
     and meets the match: elsewhere a payload may be of another kind. Where a rule strikes none of
-    PORTS, its hypothesis gets the ports that it strikes.
+    PORTS, its hypothesis gets the ports that it strikes. spares_kinds: whether the rule is known to
+    strike all kinds of payload but a few, so that these are tried next to a match on ports, too.
     """
     keys = refiner.best.keys
     last = refiner.core[-1]
     kinds, ports = other_kinds(last), [one for one in PORTS if one != last.ends.far_port]
     if not keys or keys.keys() - KEYS:
-        kinds, ports = {}, []
+        ports = []
+    if not keys or keys.keys() - KEYS - ({"ports"} if spares_kinds else set()):
+        kinds = {}
     elif refiner.sought.kind != DROP:
         known = {read(one).kind for one in capture if one.ends.proto == last.ends.proto}
         kinds, ports = {kind: one for kind, one in kinds.items() if kind in known}, []
@@ -120,7 +123,7 @@ def passing(
         later = (*core, own[0]._replace(time=last.time + PAUSE))
         before = [(one._replace(time=0), *moved) for one in own[:MOST_BEFORE]]
         behind, *first = (not hit for hit in refiner.ask([later, *before], IN_ORDER))
-        whole = any(first)
+        whole = 2 * sum(first) > len(first)  # noise behind a packet of QUIC may be taken for QUIC
     return AllowList(tuple(matches), behind, whole)
 
 

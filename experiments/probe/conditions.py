@@ -121,6 +121,7 @@ def conditions_around(plays: Plays, outcome: Outcome, sought: Effect) -> list[Ma
         found.setdefault(json.dumps(list(fars)), {"addresses": list(fars)})
     if found:
         found |= {json.dumps(one): one for one in lists_of_names(outcome.unit, shows)}
+        found |= {json.dumps(one): one for one in list_of_kinds(outcome, shows)}
     shown_ports = [one.ends.far_port for one, hit in zip(outcome.unit, shows, strict=True)
                    if hit > 0.5]  # fmt: skip
     if found and min(shown_ports) < max(shown_ports):
@@ -153,6 +154,17 @@ def lists_of_names(unit: Probe, shows: np.ndarray[Any, Any]) -> Iterator[Match]:
                     for labels in LABELS)  # fmt: skip
         different = dict.fromkeys(tuple(dict.fromkeys(some)) for some in (listed, *patterns))
         yield from ({key: list(one)} | more for one in different if 1 < len(one) <= MOST_LISTED)
+
+
+def list_of_kinds(outcome: Outcome, shows: np.ndarray[Any, Any]) -> Iterator[Match]:
+    """Yield the kinds of payload of datagrams that mostly show an effect, if there are several, and
+    others that mostly do not."""
+    counts: dict[str, list[int]] = {}
+    for at in np.flatnonzero(outcome.sent.any(axis=0) & ~outcome.streams):
+        counts.setdefault(read(outcome.unit[at]).kind, []).append(int(shows[at] > 0.5))
+    struck = [kind for kind, hits in counts.items() if 2 * sum(hits) > len(hits)]
+    if 1 < len(struck) < len(counts):
+        yield {"payload": struck}
 
 
 def with_allowances(

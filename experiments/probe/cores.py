@@ -64,11 +64,10 @@ def core_of(plays: Plays, best: Hypothesis, unit: Probe, finding: Finding, forge
     own = in_order(other for other in unit[: at + 1] if other.ends == one.ends)
     if needs:
         shorten = "seconds" not in keys
-        core = in_context(plays, plain, unit[: at + 1], shorten) or packets_of(own, shorten)
-        few = thinned(core)
-        if len(core) > FEW and strikes(plays.through(few, True), [plain]).struck[0, -1]:
-            return few
-        return core
+        whole = in_context(plays, plain, unit[: at + 1], shorten) or packets_of(own, shorten)
+        few = thinned(whole)
+        thin = len(whole) > FEW and strikes(plays.through(few, True), [plain]).struck[0, -1]
+        return few if thin else whole
     core: Probe = (one._replace(time=0),)
     if not one.up and one.ends.proto != TCP:
         # a NAT lets nothing in before something went out

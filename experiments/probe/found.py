@@ -87,6 +87,7 @@ class Found:
     classes: Classes | None = None  # of a queue; None where it is not known whether it has several
     leaves_other: bool = False  # whether rules behind it decide the other direction
     scope_shown: bool = False  # whether other packets have shown its scope, see `take_scope`
+    spares_kinds: bool = False  # whether it strikes all kinds of payload but a few
     refused: bool = False  # whether forged answers came to attempts to connect alone
 
     def refute(self, note: str) -> None:

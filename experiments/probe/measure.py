@@ -149,6 +149,7 @@ class Measure:
                 break
         found.take_exact(best)
         found.intervals |= refiner.intervals
+        found.spares_kinds = refiner.spares_kinds
         return refiner.refuted
 
     def with_other_counts(self) -> list[Hypothesis]:
@@ -175,7 +176,7 @@ class Measure:
         """Find out what the rule lets pass that it would strike."""
         found = self.found
         refiner = Refiner(self.tail(), found.best, found.core)
-        seen = allow_list(refiner, self.plays.whole)
+        seen = allow_list(refiner, self.plays.whole, found.spares_kinds)
         found.best = refiner.best  # with the ports that this has shown
         found.intervals |= refiner.intervals
         found.take_allow_list(seen)

@@ -55,6 +55,9 @@ UNDISTURBED = 0.2
 ROUND, NEARER = (1024, 10_000, 16_384, 32_768, 49_152, 50_000, 60_000), 4
 #: STUN methods before and behind the trigger's own that are tried, and the largest one (RFC 8489).
 NEAR_METHODS, LAST_METHOD = 4, 0xFFF
+#: Kinds of payload that are struck for each one that passes, at least, where a rule strikes all but
+#: a few.
+MOSTLY_STRUCK = 2
 #: Packets of each direction that show an act which strikes nearly all: of several, some may pass.
 FEW = 1
 #: Largest windows that are searched: packets, IP octets, seconds.
@@ -78,13 +81,14 @@ Through = Callable[[Probe, bool], Passing]
 
 class Refiner:
     """Refines one hypothesis. tail: makes units from packets, see Tail; refuted: the trigger alone
-    did not show the effect again."""
+    did not show the effect again; spares_kinds: the rule strikes all kinds of payload but a few."""
 
     def __init__(self, tail: Tail, best: Hypothesis, core: Probe) -> None:
         self.tail, self.best, self.core = tail, best, core
         self.prober, self.base, self.sought = tail.prober, tail.base, tail.sought
         self.take_form(tail.form)
         self.intervals: dict[str, tuple[float, float]] = {}
+        self.spares_kinds = False
         self.refuted = False
 
     def ask(
@@ -364,7 +368,8 @@ class Refiner:
         return f"{low:g}-" if high >= 1.0 else f"{low:g}-{high:g}"
 
     def kinds(self, keys: dict[str, Any]) -> list[str] | None:
-        """Return the kinds of payload that are struck."""
+        """Return the kinds of payload that are struck, [] for all, also where few pass that an
+        allow-list can name."""
         last = self.core[-1]
         bodies = exemplars(last.ends.proto)
         by_kind: dict[str, bytes] = {}
@@ -377,7 +382,11 @@ class Refiner:
         cores = [self.with_last(last._replace(payload=body)) for body in by_kind.values()]
         answers = self.ask(cores, "which kinds of payload")
         hits = [kind for kind, hit in zip(by_kind, answers, strict=True) if hit]
-        return [] if len(hits) == len(by_kind) else [own, *hits]
+        spared = len(by_kind) - len(hits)
+        wide = keys.keys() <= {"payload", "protocol", "direction", "ports"}
+        few = wide and self.sought.kind == DROP and MOSTLY_STRUCK * spared <= 1 + len(hits)
+        self.spares_kinds = few and bool(spared)
+        return [] if few or not spared else [own, *hits]
 
     def methods(self, keys: dict[str, Any]) -> list[str | int] | None:
         """Return the STUN methods that are struck, of those with a name and the trigger's
