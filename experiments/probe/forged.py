@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -46,13 +47,19 @@ def forged_act(outcome: Outcome) -> dict[str, Any]:
 
 def of_same_act(outcome: Outcome, ends: Ends) -> Outcome:
     """Return an outcome in which flows say nothing that receive forged answers of another kind than
-    one flow does, to whichever address: those are another rule's."""
-    kinds: dict[Ends, str] = {}
-    for event in (one for some in (*outcome.events, *outcome.strange) for one in some):
-        page = event.payload.startswith(b"HTTP/")
-        kind = "answer" if event.ends.proto != TCP else "page" if page else "end"
-        if kinds.get(event.ends) != "page":
-            kinds[event.ends] = kind
+    one flow does, to whichever address: those are another rule's. A stream that receives a FIN may
+    be reset behind it: what comes first in most copies counts."""
+    firsts: dict[Ends, Counter[str]] = {}
+    for some in zip(outcome.events, outcome.strange, strict=True):
+        first: dict[Ends, str] = {}
+        for event in sorted((*some[0], *some[1]), key=lambda one: one.time):
+            page = event.payload.startswith(b"HTTP/")
+            kind = "answer" if event.ends.proto != TCP else "page" if page else event.kind
+            first[event.ends] = kind if page else first.get(event.ends, kind)
+        for flow, kind in first.items():
+            firsts.setdefault(flow, Counter())[kind] += 1
+    kinds = {flow: "page" if "page" in count else count.most_common(1)[0][0]
+             for flow, count in firsts.items()}  # fmt: skip
     near = ends._replace(far=b"")
     own = {kind for flow, kind in kinds.items() if flow._replace(far=b"") == near}
     other = {flow for flow, kind in kinds.items() if own and kind not in own}
