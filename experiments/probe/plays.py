@@ -89,6 +89,8 @@ CARRIED, CARRIED_MORE, SHORTER = 2_000 * MS, 6_000 * MS, (1.0, 0.85, 0.7, 0.5, 0
 DEEPER, DEEP_FLOWS = 1.5, 6
 #: Rules that are looked for.
 MOST_RULES = 3
+#: Effects of one kind that no rule explains before those of other kinds are looked into.
+IN_VAIN = 2
 #: Score from which an effect is not played again.
 PLAIN = 30.0
 #: Score of an effect that a further rule must explain.
@@ -468,7 +470,8 @@ class Plays:
 
     def unexplained(self, tried: Collection[Key]) -> Finding | None:
         """Return the surest effect on packets that the rules found so far do not strike, None for
-        none. An effect that depends on the capture's own addresses is looked for there.
+        none; ones of a kind that no rule explained IN_VAIN times come behind the others. An effect
+        that depends on the capture's own addresses is looked for there.
 
         tried: kinds, flows and directions of effects that no rule explained.
         """
@@ -485,7 +488,8 @@ class Plays:
             self.closer = True
             rest = self.look_closer(tried)
         self.result.findings += rest
-        return rest[0] if rest else None
+        failed = Counter(kind for kind, *_ in tried)
+        return min(rest, key=lambda one: failed[one.kind] >= IN_VAIN, default=None)
 
     def worth_a_play(self, tried: Collection[Key]) -> bool:
         """Return whether the capture is to be played once more for further rules: as often as a
