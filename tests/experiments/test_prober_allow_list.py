@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from midcall.captures.packets.numbers import UDP
+from midcall.experiments.localise.messages import exemplars
+from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.probe import run
 from midcall.experiments.probe.allow_list import DNS, destinations_of, ends_of_kinds, other_kinds
 from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
+from midcall.experiments.probe.conditions import list_of_kinds
 from midcall.experiments.probe.found import AllowList, Found
 from midcall.experiments.probe.line_oracle import DROP, Effect
 from midcall.experiments.probe.measure import Measure
@@ -69,6 +73,37 @@ def test_addresses_that_pass_are_named_with_their_prefix_and_ports_that_are_stru
     assert answer["trigger"]["match"]["ports"] == ["1024-65535"]
     [let_pass] = [one for one in as_well(answer) if one["act"] == "pass"]
     assert {let_pass["scope"], *(one["scope"] for one in let_pass["equal"])} == {"packet", "flow"}
+
+
+def test_kinds_that_pass_are_named_next_to_the_ports_that_are_struck() -> None:
+    rules = (rule_of({"payload": ["stun", "dns", "quic"], "protocol": "udp"}, "pass",
+                     scope="packet"),
+             rule_of({"protocol": "udp", "ports": ["1024-65535"]}, "drop",
+                     scope="packet"))  # fmt: skip
+    stun = call()[0]
+    unit = in_order([*(one for one in call() if one.ends.proto == UDP),
+                     *(stun._replace(time=at * 90 * MS, ends=FLOW, up=at % 2 == 0)
+                       for at in range(6)),
+                     *(Sent(at * 20 * MS, at % 2 == 0, FLOW, bytes([255, at]) * 60)
+                       for at in range(20))])  # fmt: skip
+    answer = run.against(Policy(rules), unit, "4g", 3, NOISE).answer
+    assert (answer["act"]["name"], answer["scope"]) == ("drop", "packet")
+    assert answer["trigger"]["match"]["ports"] == ["1024-65535"]
+    [spared] = [one for one in as_well(answer) if one["act"] == "pass"]
+    assert {"stun", "quic"} <= set(spared["trigger"]["match"]["payload"])
+    assert spared["scope"] == "packet"
+
+
+def test_kinds_of_payload_that_are_mostly_struck_are_a_condition() -> None:
+    bodies = {kind: body for kind, body in exemplars(UDP).items()
+              if read(Sent(0, True, FLOW, body)).kind in ("rtp", "stun", "sip")}  # fmt: skip
+    unit = tuple(Sent(at * MS, True, FLOW, body) for at, body in enumerate(bodies.values()))
+    kinds = [read(one).kind for one in unit]
+    struck = np.array([kind != "stun" for kind in kinds])
+    [match] = list_of_kinds(outcome_of(unit, struck, 4), struck.astype(float))
+    assert set(match["payload"]) == {"rtp", "sip"}
+    assert not list(list_of_kinds(outcome_of(unit, ~struck, 4), (~struck).astype(float)))
+    assert not list(list_of_kinds(outcome_of(unit, struck | True, 4), np.ones(len(unit))))
 
 
 @pytest.mark.longest

@@ -79,6 +79,19 @@ def test_a_core_has_the_other_flow_that_its_rule_needs(match: dict[str, Any], fl
     assert all(one.ends.far_port in (53, 9999) for one in core)
 
 
+def test_few_packets_bring_a_window_of_seconds_about_and_not_one_of_packets() -> None:
+    unit = tuple(Sent(at * 25 * MS, at % 2 == 0, FLOW, at.to_bytes(2) * 30) for at in range(300))
+    plays, finding = plays_of(unit), Finding(DELAY, FLOW, True, 40.0, 1.0, 240)
+    for match, most in (({"seconds": "6-"}, 40), ({"packets": "240-"}, 300)):
+        best = hypothesis({"protocol": "udp"} | match, "packet")
+        core = core_of(plays, best, unit, finding, False)
+        rule = best.rule()
+        assert rule is not None
+        assert strikes(plays.through(core, True), [rule]).struck[0, -1]
+        assert len(core) <= most
+        assert (len(core) > 100) == ("packets" in match)
+
+
 def test_no_flows_make_a_rule_strike_what_it_never_does() -> None:
     unit = probe_of(scene(NAMED))
     assert in_context(plays_of(unit), rule_of({"ports": [1]}, "drop"), unit, True) == ()

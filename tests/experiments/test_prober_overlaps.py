@@ -32,7 +32,7 @@ from midcall.experiments.probe.units import marked
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size, probe_of
-from midcall.testbed.probing.sockets import DATA, RESET, Event
+from midcall.testbed.probing.sockets import DATA, ENDED, RESET, Event
 from midcall.testbed.probing.strikes import Strikes, strikes
 from midcall.testbed.probing.virtual_line import DATAGRAM, SEGMENT, Noise, VirtualSockets
 from tests.experiments.prober_call import CALL, rule_of
@@ -340,6 +340,20 @@ def test_forged_answers_of_another_kind_are_those_of_another_rule() -> None:
         assert [bool(one) for one in (same.delay[0] != -2)] == [at == kept for at in range(3)]
         assert forged_act(same)["act"] == act
     assert of_same_act(outcome, FLOW) is outcome  # a flow that receives none
+
+
+def test_a_stream_that_a_fin_ends_is_another_rules_than_one_that_is_reset() -> None:
+    """A kernel resets the other end of a stream that a forged FIN has closed."""
+    other = STREAM._replace(near_port=40_009)
+    outcome = outcome_of((Sent(0, True, STREAM, b"h"), Sent(MS, True, other, b"g")), [50, 50], 2)
+    finished = [Event(9, False, STREAM, ENDED), Event(20, True, STREAM, RESET)]
+    reset = Event(9, False, other, RESET)
+    outcome = outcome._replace(events=[[*finished, reset], [finished[1], finished[0], reset]])
+    for ends, kept, act in ((STREAM, 0, "finish"), (other, 1, "reset")):
+        same = of_same_act(outcome, ends)
+        assert [bool(one) for one in (same.delay[0] != -2)] == [at == kept for at in range(2)]
+        assert forged_act(same._replace(events=[[e for e in some if not e.up] for some in
+                                                same.events]))["act"] == act  # fmt: skip
 
 
 @pytest.mark.longest
