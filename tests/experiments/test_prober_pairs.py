@@ -153,10 +153,10 @@ def test_an_effect_that_no_rule_explains_is_said_and_makes_the_answer_less_proba
     found = Found(rule, 0.9, Effect(DROP), Beliefs(line, [Effect(DROP)]), (), drop, rule)
     whole = Result("blocked", [found])
     part = Result("blocked", [found], [drop._replace(kind=DELAY)])
-    assert 0 < answer.probability(part) <= answer.ALONE * answer.probability(whole) < 0.9
+    assert 0 < answer.probability(part) <= answer.MISFIT * answer.probability(whole) < 0.9
     pair = [found, found]
     both, rest = Result("blocked", pair), Result("blocked", pair, part.rest)
-    assert 0 < answer.probability(rest) <= answer.SEVERAL * answer.probability(both) < 0.8
+    assert 0 < answer.probability(rest) <= answer.MISFIT * answer.probability(both) < 0.8
     [reason] = answer.unexplained(part)
     assert reason["relation"] == "cannot tell"
     assert DELAY in reason["why"]
