@@ -31,6 +31,9 @@ PORTS = (DNS, 80, 123, 443, 853)
 MOST_FARS, MOST_DESTINATIONS = 6, 3
 #: Packets behind which the trigger is tried, at most, and what asks that.
 MOST_BEFORE, IN_ORDER = 3, "what it spares behind the trigger, and before it"
+#: Kinds of payload behind which noise may be taken for the same kind: a short header of QUIC has
+#: one bit that is known, and begins as data in a channel do.
+LIKE_NOISE = ("quic", "channel")
 
 
 def destinations_of(capture: Probe, core: Probe) -> list[Ends]:
@@ -115,15 +118,20 @@ def passing(
     matches: list[dict[str, Any]] = [{"payload": passed}] if passed else []
     matches += [{"ports": sorted(free)}] if free else []
     matches += [match for match in to if match.keys() != {"ports"}]
-    own = [one for kind, one in kinds.items() if kind in passed and one.ends == ends_of_kinds(last)]
+    own = {kind: kinds[kind] for kind in passed if kinds[kind].ends == ends_of_kinds(last)}
     behind = whole = None
     if own:
-        core = refiner.with_last(last._replace(ends=own[0].ends))
+        some = {kind: own[kind]
+                for kind in sorted(own, key=LIKE_NOISE.__contains__)[:MOST_BEFORE]}  # fmt: skip
+        core = refiner.with_last(last._replace(ends=ends_of_kinds(last)))
         moved = [one._replace(time=one.time + PAUSE) for one in core]
-        later = (*core, own[0]._replace(time=last.time + PAUSE))
-        before = [(one._replace(time=0), *moved) for one in own[:MOST_BEFORE]]
-        behind, *first = (not hit for hit in refiner.ask([later, *before], IN_ORDER))
-        whole = 2 * sum(first) > len(first)  # noise behind a packet of QUIC may be taken for QUIC
+        later = [(*core, one._replace(time=last.time + PAUSE)) for one in some.values()]
+        before = [(one._replace(time=0), *moved) for one in some.values()]
+        arrives = [not hit for hit in refiner.ask([*later, *before], IN_ORDER)]
+        behind = any(arrives[: len(later)])
+        shown = [one for kind, one in zip(some, arrives[len(later) :], strict=True)
+                 if kind not in LIKE_NOISE]  # fmt: skip
+        whole = any(shown) if shown else None
     return AllowList(tuple(matches), behind, whole)
 
 

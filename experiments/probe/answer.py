@@ -313,15 +313,17 @@ def as_well(found: Found) -> Document:
 
 def let_pass(rule: Rule, found: Found) -> Document:
     """Return a rule in front of one that was found, which lets packets pass. Only where it reads
-    payloads do packets show whether it lets each of them or the whole flow pass."""
+    payloads, and not of QUIC alone, do packets show whether it lets each of them or the whole flow
+    pass."""
     match = rule.match.model_dump(mode="json", exclude_defaults=True)
     words = ", ".join(f"{key} = {value}" for key, value in match.items())
     whole = {"act": "pass", "scope": "flow", "direction": "both"}
+    known = "payload" in match and found.allow_list.whole is not None
     return {
         "relation": "as well", "rule": words, "act": "pass", "scope": rule.strikes,
         "direction": "both", "trigger": {"match": match, "words": words, "intervals": {}},
         "parameters": {}, "begin": AT_ONCE, "residual_s": None,
-        "probability": round(found.probability, 4), "equal": [] if "payload" in match else [whole],
+        "probability": round(found.probability, 4), "equal": [] if known else [whole],
         "why": "what a rule found would strike, but lets pass",
     }  # fmt: skip
 

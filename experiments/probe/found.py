@@ -51,7 +51,7 @@ class AllowList(NamedTuple):
 
     matches: of that, in the policy language; behind: whether a packet that passes by its payload
     also does so behind one of its flow that is struck; whole: whether what is struck passes behind
-    such a packet; both are None where that was not asked.
+    such a packet; both are None where that was not asked, or nothing shows it.
     """
 
     matches: Sequence[dict[str, Any]] = ()
