@@ -18,6 +18,7 @@ from midcall.testbed.programs.calls.sockets import descendants
 pytestmark = pytest.mark.live
 
 
+@pytest.mark.longest
 def test_a_browser_escapes_by_a_relay_and_nothing_is_left_running(tmp_path: Path) -> None:
     text = (runner.specs.SHIPPED / "live-calls-smoke.toml").read_text()
     text = text.replace('["stun", "media-only", "loss-up"]', '["stun"]')
