@@ -25,8 +25,8 @@ from midcall.testbed.probing.strikes import strikes
 
 #: Share of copies from which a packet counts as lost.
 MOSTLY = 0.5
-#: Packets of a core from which on some are left out where it is as good without them, and how far
-#: apart the others are, in ns.
+#: Packets of a core beyond which some are left out, where the rule strikes the last one without
+#: them, too, and how far apart the others are, in ns.
 FEW, THINNED = 100, 400 * MS
 #: Between two packets of a stream in different directions, in ns, at least.
 TURN = 150 * MS
@@ -65,9 +65,10 @@ def core_of(plays: Plays, best: Hypothesis, unit: Probe, finding: Finding, forge
     if needs:
         shorten = "seconds" not in keys
         whole = in_context(plays, plain, unit[: at + 1], shorten) or packets_of(own, shorten)
+        if len(whole) <= FEW:
+            return whole
         few = thinned(whole)
-        thin = len(whole) > FEW and strikes(plays.through(few, True), [plain]).struck[0, -1]
-        return few if thin else whole
+        return few if strikes(plays.through(few, True), [plain]).struck[0, -1] else whole
     core: Probe = (one._replace(time=0),)
     if not one.up and one.ends.proto != TCP:
         # a NAT lets nothing in before something went out

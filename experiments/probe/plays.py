@@ -75,9 +75,9 @@ Parts = TypeVar("Parts", bound=tuple[Probe, ...])
 #: Copies of the capture in one play, and in one that looks for what further rules do; plays to
 #: other addresses, at most.
 COPIES, COPIES_AGAIN, MOST_ELSEWHERE = 8, 6, 2
-#: Copies of more of the capture in one play, with many packets of each flow (one less of two at
-#: once, and where the line loses less than a share of FEW_LOST), and such plays, at most; packets
-#: of a flow behind the first one that shows an effect.
+#: Copies of more of the capture in one play, with many packets of each flow (one less where the
+#: line loses less than a share of FEW_LOST, and of two at once, but two at least), and such plays,
+#: at most; packets of a flow behind the first one that shows an effect.
 MORE_COPIES, FEW_LOST, MOST_DENSE, BEHIND = 3, 0.025, 4, 60
 #: Plays of the capture before a line counts as clean, at least and at most.
 LEAST_PLAYS, PLAYS = 3, 6
@@ -90,7 +90,7 @@ DEEPER, DEEP_FLOWS = 1.5, 6
 #: Rules that are looked for.
 MOST_RULES = 3
 #: Effects of one kind that no rule explains before those of other kinds are looked into.
-IN_VAIN = 2
+MOST_OF_KIND = 2
 #: Score from which an effect is not played again.
 PLAIN = 30.0
 #: Score of an effect that a further rule must explain.
@@ -470,7 +470,7 @@ class Plays:
 
     def unexplained(self, tried: Collection[Key]) -> Finding | None:
         """Return the surest effect on packets that the rules found so far do not strike, None for
-        none; ones of a kind that no rule explained IN_VAIN times come behind the others. An effect
+        none; those of a kind of which MOST_OF_KIND had no rule come behind the others. An effect
         that depends on the capture's own addresses is looked for there.
 
         tried: kinds, flows and directions of effects that no rule explained.
@@ -489,7 +489,7 @@ class Plays:
             rest = self.look_closer(tried)
         self.result.findings += rest
         failed = Counter(kind for kind, *_ in tried)
-        return min(rest, key=lambda one: failed[one.kind] >= IN_VAIN, default=None)
+        return min(rest, key=lambda one: failed[one.kind] >= MOST_OF_KIND, default=None)
 
     def worth_a_play(self, tried: Collection[Key]) -> bool:
         """Return whether the capture is to be played once more for further rules: as often as a

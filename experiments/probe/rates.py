@@ -52,7 +52,7 @@ SMALL, LARGE, SINGLE, SINGLE_APART = 40, 500, 7, 800 * MS
 #: Delay beyond the line's own that a segment has which was sent again, in ns, at least.
 SENT_AGAIN = 90 * MS
 #: Delay beyond the line's own of single writes that are late, in ns, at least.
-LEAST_LATE = 20 * MS
+LATE_ALIKE = 20 * MS
 #: How much later than the first write one may be that does not wait for others, in ns.
 CAUGHT_UP = 60 * MS
 #: Copies that show the first drop at the same write, at least, and how far apart, as a share.
@@ -310,7 +310,7 @@ def are_late_alike(outcome: Outcome, base: Baseline, core: int) -> bool:
     none of them waits for others, so that no limit of a rate delays them."""
     _, _, excess = writes_of(outcome, base, core)
     late = float(np.median(excess)) if excess.size else 0.0
-    return late > LEAST_LATE + 6 * max(base.spread) and is_constant(excess)
+    return late > LATE_ALIKE + 6 * max(base.spread) and is_constant(excess)
 
 
 def measured(

@@ -91,8 +91,7 @@ Named = list[dict[str, Any]]
 def names(truth: Rule, named: Named, sees: str | None = None) -> tuple[bool, bool, bool]:
     """Return whether a rule's act, direction and scope are those of an answer, or of what it
     reports as equal. named: act, direction and scope, of the answer itself first; sees: the only
-    direction that the box sees, in which alone it
-    drops and delays."""
+    direction that the box sees, in which alone it drops and delays."""
     if not named:
         return False, False, False
     acts = {one["act"] for one in named}
