@@ -21,10 +21,11 @@ from midcall.experiments.probe.beliefs import (
     with_act,
 )
 from midcall.experiments.probe.fit import ANOTHER, strikes_of_limit
-from midcall.experiments.probe.found import LIMITS, Found
+from midcall.experiments.probe.found import Found
 from midcall.experiments.probe.line_oracle import INJECT, SHARES, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import MS
+from midcall.experiments.probe.rates import LIMITS
 from midcall.experiments.probe.tails import HEADERS, apart_for, beyond, over_limit, size_over_limit
 from midcall.experiments.probe.units import (
     MOST_PACKETS,

@@ -122,14 +122,24 @@ def conditions_around(plays: Plays, outcome: Outcome, sought: Effect) -> list[Ma
     if found:
         found |= {json.dumps(one): one for one in lists_of_names(outcome.unit, shows)}
         found |= {json.dumps(one): one for one in list_of_kinds(outcome, shows)}
-    shown_ports = [one.ends.far_port for one, hit in zip(outcome.unit, shows, strict=True)
-                   if hit > 0.5]  # fmt: skip
-    if found and min(shown_ports) < max(shown_ports):
-        part = {"ports": [f"{min(shown_ports)}-{max(shown_ports)}"]}
-        found.setdefault(json.dumps(part), part)
+    if found:
+        found |= {json.dumps(one): one for one in lists_of_ports(outcome.unit, shows)}
     if plays.prober.fresh_far:  # addresses are drawn ones then, to which the effect does not belong
         return [one for one in found.values() if "addresses" not in one]
     return list(found.values())
+
+
+def lists_of_ports(unit: Probe, shows: np.ndarray[Any, Any]) -> Iterator[Match]:
+    """Yield the ports of the flows of which a packet shows an effect, of the streams and of the
+    datagrams among them, where they are several: their range, and a list."""
+    shown = {one.ends for one, hit in zip(unit, shows, strict=True) if hit > 0.5}
+    streams = {ends for ends in shown if ends.proto == TCP}
+    for flows in (shown, streams, shown - streams):
+        ports = sorted({ends.far_port for ends in flows})
+        if len(ports) > 1:
+            yield {"ports": [f"{ports[0]}-{ports[-1]}"]}
+            if len(ports) <= MOST_LISTED:
+                yield {"ports": ports}
 
 
 def lists_of_names(unit: Probe, shows: np.ndarray[Any, Any]) -> Iterator[Match]:

@@ -65,6 +65,8 @@ def core_of(plays: Plays, best: Hypothesis, unit: Probe, finding: Finding, forge
     if needs:
         shorten = "seconds" not in keys
         whole = in_context(plays, plain, unit[: at + 1], shorten) or packets_of(own, shorten)
+        if best.condemns:
+            whole = until_struck(plays, plain, whole)
         if len(whole) <= FEW:
             return whole
         few = thinned(whole)
@@ -105,6 +107,13 @@ def in_context(plays: Plays, rule: Rule, packets: Probe, shorten: bool) -> Probe
         if strikes(plays.through(core, True), [rule]).struck[0, -1]:
             return core
     return ()
+
+
+def until_struck(plays: Plays, rule: Rule, core: Probe) -> Probe:
+    """Return a core up to the first packet that a rule strikes and that no other rule decides: what
+    comes behind it is condemned whatever it is."""
+    struck = strikes(plays.through(core, True), [rule]).struck[0] & ~plays.decided(core, True)
+    return core[: int(struck.argmax()) + 1] if struck.any() else core
 
 
 def packets_of(packets: Iterable[Sent], shorten: bool) -> Probe:

@@ -19,9 +19,9 @@ from scipy.stats import norm  # type: ignore[import-untyped]
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.baseline import Baseline, control_units, medians
 from midcall.experiments.probe.effects import groups_of
-from midcall.experiments.probe.found import LIMITS
 from midcall.experiments.probe.line_oracle import DOUBLE, LOSSES, MARK
 from midcall.experiments.probe.prober import APART, MS, NOT_SENT, PATIENCE, Outcome, Prober
+from midcall.experiments.probe.rates import LIMITS
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.probe import Ends, Probe

@@ -21,10 +21,12 @@ from scipy.special import betaln  # type: ignore[import-untyped]
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.baseline import Baseline
+from midcall.experiments.probe.effects import BURST
 from midcall.experiments.probe.line_oracle import (
     BY_ITSELF,
     DELAY,
     DOUBLE,
+    DROP,
     INJECT,
     LOSSES,
     MARK,
@@ -74,6 +76,8 @@ LEAST_STREAM, UNLIKE = 3, 0.1
 TOGETHER = 0.25
 #: Chance that a packet below a limited rate shows it: when its bucket is empty is not exact.
 EARLIER = 0.01
+#: Share of the copies that lose a datagram below which the line's own bursts may be the reason.
+RARELY_LOST = 0.5
 #: Share of flows that receive a forged answer for no reason.
 STRAY = 0.001
 #: Cost of another rule that strikes flows of the capture instead, in nats, once for each unit.
@@ -229,6 +233,21 @@ def evidence_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools
     return late, usable & ~waits, other
 
 
+@once
+def behind_lost(outcome: Outcome) -> Bools:
+    """Return which datagrams come right behind one of their flow and direction that is lost, which
+    few copies lose, bool[copies, packets]."""
+    result = np.zeros(outcome.delay.shape, bool)
+    lost = outcome.lost & (outcome.lost.mean(axis=0) < RARELY_LOST)
+    last: dict[tuple[Ends, bool], int] = {}
+    for at, one in enumerate(outcome.unit):
+        before = last.get((one.ends, one.up))
+        if before is not None and one.time - outcome.unit[before].time < BURST:
+            result[:, at] = lost[:, before]
+        last[one.ends, one.up] = at
+    return result & ~outcome.streams
+
+
 def fits_by_share(
     predicted: Strikes, outcome: Outcome, base: Baseline, sought: Effect,
     doubtful: Bools | None = None,
@@ -241,6 +260,10 @@ def fits_by_share(
     costs ANOTHER.
     """
     affected, usable, other = evidence_of(outcome, base, sought)
+    line = np.broadcast_to(other, affected.shape)
+    if sought.kind in (DROP, PARTIAL):  # the line itself loses packets in bursts
+        again = np.maximum(other, np.array(base.again)[outcome.up.astype(int)])
+        line = np.where(behind_lost(outcome), again, other)
     unit = outcome.unit
     flow = flow_numbers(unit)
     mask = predicted.struck if sought.kind in BY_ITSELF else predicted.lost
@@ -265,8 +288,8 @@ def fits_by_share(
             struck_share = np.full(len(unit), share)
         weight = np.where(
             affected,
-            np.log(struck_share / other)[None, :],
-            np.log((1 - struck_share) / (1 - other))[None, :],
+            np.log(struck_share / line),
+            np.log((1 - struck_share) / (1 - line)),
         ) * usable  # fmt: skip
         weight, missed = with_wrong_predictions(weight, affected, usable)
         gains = np.stack(

@@ -41,8 +41,7 @@ TRUSTED = 0.95
 LEAST_EXPLAINED, LEAST_OF_FIRST = 0.5, 0.02
 #: Acts after which packets never arrive, or forged answers do.
 BLOCKING = {"drop", "stall", "drop-media", *INJECTED}
-#: Acts that limit a rate, and acts after which all packets arrive.
-LIMITS = ("police", "shape", "prioritise")
+#: Acts after which all packets arrive.
 LOSSLESS = ("delay", "jitter", "reorder", "duplicate", "mark")
 
 

@@ -33,12 +33,13 @@ from midcall.experiments.probe.forged import (
     questions_pass,
     refused,
 )
-from midcall.experiments.probe.found import LEAST_EXPLAINED, LIMITS, RARELY, TRUSTED, Found
+from midcall.experiments.probe.found import LEAST_EXPLAINED, RARELY, TRUSTED, Found
 from midcall.experiments.probe.kinds import effects_behind, is_limited, share_of
 from midcall.experiments.probe.line_oracle import DROP, INJECT, SHARES, Effect, LineOracle
 from midcall.experiments.probe.measure import Measure
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import Outcome, ProbesSpent
+from midcall.experiments.probe.rates import LIMITS
 from midcall.experiments.probe.translate import matches_of
 from midcall.experiments.probe.variants import (
     alike,

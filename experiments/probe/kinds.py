@@ -13,12 +13,12 @@ from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.beliefs import SURE_RATE, Beliefs, Seen
 from midcall.experiments.probe.effects import Finding, findings
 from midcall.experiments.probe.fit import affected_of
-from midcall.experiments.probe.found import LIMITS
 from midcall.experiments.probe.line_oracle import DELAY, DROP, MARK, PARTIAL, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import MS, Outcome
 from midcall.experiments.probe.rates import (
     LEAST_RATE,
+    LIMITS,
     OVERTAKEN,
     Limit,
     is_no_queue,

@@ -17,7 +17,7 @@ from midcall.experiments.probe.allow_list import allow_list
 from midcall.experiments.probe.beliefs import COUNTS, Beliefs, Hypothesis
 from midcall.experiments.probe.code_points import word_of
 from midcall.experiments.probe.cores import core_of
-from midcall.experiments.probe.found import LIMITS, RARELY, Found, rough_act
+from midcall.experiments.probe.found import RARELY, Found, rough_act
 from midcall.experiments.probe.kinds import counts_of
 from midcall.experiments.probe.lasting import chance_of, inspected, lasting, with_seen_end
 from midcall.experiments.probe.line_oracle import (
@@ -34,6 +34,7 @@ from midcall.experiments.probe.phases import comes_in_runs, phases_of
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.priorities import POINTS, classes
 from midcall.experiments.probe.prober import MS
+from midcall.experiments.probe.rates import LIMITS
 from midcall.experiments.probe.refine import Refiner
 from midcall.experiments.probe.tails import Tail
 from midcall.experiments.probe.variants import mechanism, without_windows

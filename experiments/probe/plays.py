@@ -37,7 +37,7 @@ from midcall.experiments.probe.excerpts import (
 )
 from midcall.experiments.probe.expected import Model, unexplained
 from midcall.experiments.probe.fit import affected_of
-from midcall.experiments.probe.found import BLOCKING, LIMITS, LOSSLESS, Found, Result
+from midcall.experiments.probe.found import BLOCKING, LOSSLESS, Found, Result
 from midcall.experiments.probe.line_oracle import (
     DELAY,
     DOUBLE,
@@ -59,7 +59,7 @@ from midcall.experiments.probe.prober import (
     Outcome,
     Prober,
 )
-from midcall.experiments.probe.rates import Limit
+from midcall.experiments.probe.rates import LIMITS, Limit
 from midcall.experiments.probe.units import ADDED, LATER_APART, dense_unit
 from midcall.experiments.probe.unseen import unseen
 from midcall.experiments.probe.variants import CONDEMNED
@@ -83,7 +83,8 @@ MORE_COPIES, FEW_LOST, MOST_DENSE, BEHIND = 3, 0.025, 4, 60
 LEAST_PLAYS, PLAYS = 3, 6
 #: Time in which the access network carries one copy of the capture and of more of it, in ns, and
 #: shares of its packets that are tried for that.
-CARRIED, CARRIED_MORE, SHORTER = 2_000 * MS, 6_000 * MS, (1.0, 0.85, 0.7, 0.5, 0.35, 0.25)
+CARRIED, CARRIED_MORE, CARRIED_DEEPER = 2_000 * MS, 6_000 * MS, 12_000 * MS
+SHORTER = (1.0, 0.85, 0.7, 0.5, 0.35, 0.25)
 #: How much more of its packets one of the flows with the most of them has when these are played
 #: alone, and how many such flows.
 DEEPER, DEEP_FLOWS = 1.5, 6
@@ -102,6 +103,8 @@ LEAST_LATE = 7.0
 LEAST_OF_FLOW, FEW_AT_EDGE, EDGE_LOST, MORE_THAN_LINE = 10, 2, 2, 4.0
 #: Part of the losses of a flow and direction from which on an effect is plain.
 PART_OF_LOSSES = {DROP: 0.1, PARTIAL: 0.5}
+#: What a plain delay of datagrams is called where effects are ordered.
+QUEUED = "queued"
 #: What plays of more of the capture ask.
 MORE = "more of the capture, many packets of each flow"
 #: How long the end of the capture is waited for, in ns: a third SYN comes 3 s after the first.
@@ -348,9 +351,10 @@ class Plays:
         timed = units * (1 + both)
         played: list[list[Outcome]] = [[] for _ in timed]
         places = list(range(len(timed)))  # of the units whose effects are in doubt
-        for _ in range(MOST_DENSE):
+        for number in range(MOST_DENSE):
+            copies = max(self.copies_of_more - both, 2) - (number == 0)
             some = self.prober.ask(
-                MORE, [timed[at] for at in places], max(self.copies_of_more - both, 2), tight=False,
+                MORE, [timed[at] for at in places], copies, tight=False,
                 keep_far=[own[at] for at in places], patience=self.patience,
             )  # fmt: skip
             if not any(played):  # copies are sent in turn, so that their packets move
@@ -417,7 +421,7 @@ class Plays:
             own = tuple(self.whole[at] for at in sorted(taken))
             return (excerpt(own, len(own), LONG_SECONDS),)
 
-        (unit,) = self.carried(of, CARRIED_MORE) if flows else ((),)
+        (unit,) = self.carried(of, CARRIED_DEEPER) if flows else ((),)
         more = Counter(one.ends for one in unit)
         if all(more[ends] < DEEPER * counts[ends] for ends in more):
             return []
@@ -666,10 +670,18 @@ def place_of(one: Finding) -> tuple[str, Ends, bool]:
 
 
 def merged_findings(seen: Sequence[Finding]) -> list[Finding]:
-    """Return findings, forged answers first; drops of a flow that receives them are theirs."""
+    """Return findings, those first that others may follow from, and of these the surest, then the
+    largest: forged answers, marks that a queue may prefer, and plain delays of datagrams, which no
+    loss causes but whose queue may be full. Drops of a flow that receives forged answers are
+    theirs."""
     injected = {one.ends for one in seen if one.kind == INJECT}
     rest = [one for one in seen if not (one.kind in (DROP, PARTIAL) and one.ends in injected)]
     dropped = {(one.ends, one.up) for one in rest if one.kind == DROP}
     rest = [one for one in rest if one.kind != PARTIAL or (one.ends, one.up) not in dropped]
-    order = {INJECT: 0, DROP: 1, PARTIAL: 2, REORDER: 3, DOUBLE: 4, DELAY: 5, MARK: 6}
-    return sorted(rest, key=lambda one: (order[one.kind], -one.score))
+    order = [INJECT, MARK, QUEUED, DROP, PARTIAL, REORDER, DOUBLE, DELAY]
+
+    def rank(one: Finding) -> tuple[int, int, float]:
+        queued = one.kind == DELAY and one.ends.proto != TCP and one.score > PLAIN
+        return order.index(QUEUED if queued else one.kind), -round(one.score), -one.amount
+
+    return sorted(rest, key=rank)

@@ -4,7 +4,7 @@
 The queue of a rule is filled with packets of code point 0. Between them, one packet of each other
 code point is sent. Those that do not wait as long as their neighbours go first. Packets of such a
 code point, sent faster than the rate, show the rate of the whole queue. Of packets of code point 0,
-sent faster than that, fewer pass where cross-traffic shares it.
+sent faster than that at random times, fewer pass where cross-traffic shares it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from midcall.captures.packets.numbers import TCP
 from midcall.experiments.localise.messages import noise
 from midcall.experiments.probe.acts import Acts, Number, spread_of
 from midcall.experiments.probe.code_points import word_of
+from midcall.experiments.probe.expected import Model
 from midcall.experiments.probe.prober import MS, SHARE, Outcome
 from midcall.experiments.probe.rates import ramps, shaper
 from midcall.experiments.probe.tails import Tail
@@ -50,6 +51,8 @@ SECONDS, MOST, BELOW = 2.0, 2_000, 0.9
 #: Cross-traffic that counts, as a share of the rate; the pace at which a queue overflows, and the
 #: least one, as such shares; the wait of a full queue, as a share of the longest; seconds of that.
 LEAST_CROSS, OVERLOAD, LEAST_OVERLOAD, FULL, SLOWLY = 0.05, 1.5, 1.15, 0.85, 4.0
+#: Steps in which cross-traffic is fitted, and copies in virtual time of each.
+FITTED, MODELLED = 3, 12
 #: Octets of a packet of others that are assumed, which come at random times, and octets that a
 #: queue must have room for: of few packets, chance decides.
 OTHERS, LEAST_ROOM = 1_500, 6_000
@@ -76,7 +79,7 @@ class Filling:
     for as many as the queue's rate serves in SERVICE."""
 
     def __init__(self, tail: Tail, core: Probe, act: dict[str, Any], octets: int = 0) -> None:
-        self.tail, self.core, self.last = tail, core, core[-1]
+        self.tail, self.core, self.last, self.act = tail, core, core[-1], act
         self.rate, self.longest = float(act["rate_kbit"]), float(act["queue_ms"]) * MS
         way = tail.best.way or tail.best.keys.get("direction")
         self.up = self.last.up if tail.repeats or way is None else way == "up"
@@ -117,11 +120,20 @@ class Filling:
             yield self.packet(time + apart, count + 2 * at + 1)
             time += 2 * apart
 
-    def steady(self, pace: float, dscp: int, seconds: float = SECONDS) -> Iterator[Sent]:
+    def steady(self, pace: float, dscp: int) -> Iterator[Sent]:
         """Yield packets of a code point at a pace, in kbit/s."""
         gap = max(self.size * 8e6 / pace, self.apart)
-        for number in range(int(min(seconds * 1e9 / gap, MOST))):
+        for number in range(int(min(SECONDS * 1e9 / gap, MOST))):
             yield self.packet(self.begin + number * gap, number, dscp)
+
+    def at_random(self, pace: float) -> Iterator[Sent]:
+        """Yield packets of code point 0 at random times (a Poisson process, but for the least
+        distance on the access network), at a pace in kbit/s."""
+        gap = max(self.size * 8e6 / pace, self.apart)
+        count = int(min(SLOWLY * 1e9 / gap, MOST))
+        waits = np.random.default_rng(count).exponential(gap - self.apart, count) + self.apart
+        for number, time in enumerate(np.cumsum(waits)):
+            yield self.packet(self.begin + float(time), number)
 
     def asked(self, question: str, packets: Sequence[Sent]) -> Outcome | None:
         """Play packets behind the core, one copy after the other; None where the rule does not
@@ -133,8 +145,30 @@ class Filling:
             or not strikes(self.tail.through(unit, True), [rule]).struck[0, len(self.core) :].all()
         ):
             return None
-        apart = max(Acts(self.tail, self.core).apart(unit), unit[-1].time + 300 * MS)
-        return self.tail.prober.ask(question, [unit], COPIES, apart=apart)[0]
+        return self.tail.prober.ask(question, [unit], COPIES, apart=self.apart_of(unit))[0]
+
+    def apart_of(self, unit: Probe) -> int:
+        """Return the time in ns between two copies of a unit, which do not meet in the queue."""
+        return int(max(Acts(self.tail, self.core).apart(unit), unit[-1].time + 300 * MS))
+
+    def modelled(self, packets: Sequence[Sent], queue: Classes) -> list[float]:
+        """Return which share of packets passes a full queue in virtual time, see `shares`."""
+        rule = self.tail.best.rule(queue.act(self.act))
+        if rule is None:
+            return []
+        unit = (*self.core, *packets)
+        prober = Model(self.tail.prober, self.tail.base, [rule]).prober
+        return self.shares(prober.ask("", [unit], MODELLED, apart=self.apart_of(unit))[0])
+
+    def shares(self, outcome: Outcome) -> list[float]:
+        """Return which share of the packets behind the core arrived of each copy that filled the
+        queue, from when on it was full."""
+        result = []
+        for row in self.waits(outcome):
+            full = np.flatnonzero(np.isfinite(row) & (row > FULL * self.longest))
+            if len(full) and full[0] < len(row) // 2:
+                result.append(float(np.isfinite(row[full[0] :]).mean()))
+        return result
 
     def waits(self, outcome: Outcome) -> Floats:
         """Return how long each packet behind the core waited in the queue, in ns, without its own
@@ -166,24 +200,15 @@ def classes(tail: Tail, core: Probe, act: dict[str, Any]) -> Classes | None:
     rate = rate_of(filling, first[0])
     if rate is None:
         return Classes(first)
-    return Classes(first, rate, cross_traffic(tail, core, act, rate.value))
+    queue = Classes(first, rate)
+    return queue._replace(cross=cross_traffic(tail, core, act, queue))
 
 
-def cross_traffic(tail: Tail, core: Probe, act: dict[str, Any], rate: float) -> Number | None:
-    """Return the rate of cross-traffic in kbit/s, None where it is not known.
-
-    Of packets that come at even distances, a full queue drops fewer than of those of others, and of
-    small ones, which a line's jitter bunches, more. The mean of both is taken, and an interval that
-    has both.
-    """
-    if tail.repeats:
-        return None
-    found = [cross_of(Filling(tail, core, act, octets), rate) for octets in (MOST_OCTETS, 0)]
-    known = [one for one in found if one is not None]
-    if len(known) < len(found):
-        return None
-    cross = sum(one.value for one in known) / len(known)
-    return Number(cross, min(one.low for one in known), max(one.high for one in known))
+def cross_traffic(tail: Tail, core: Probe, act: dict[str, Any], queue: Classes) -> Number | None:
+    """Return the rate of cross-traffic in kbit/s, None where it is not known."""
+    fillings = () if tail.repeats else (Filling(tail, core, act, size) for size in (MOST_OCTETS, 0))
+    found = (cross_of(one, queue) for one in fillings)
+    return next((one for one in found if one is not None), None)
 
 
 def goes_first(
@@ -245,36 +270,36 @@ def rate_of(filling: Filling, dscp: int) -> Number | None:
     return Number(rate, rate - doubt, rate + doubt)
 
 
-def cross_of(filling: Filling, rate: float) -> Number | None:
-    """Return the rate of cross-traffic in kbit/s, by the share of packets that pass a full queue:
-    it drops those of others alike. None where the access network is too slow or the queue too
-    short.
+def cross_of(filling: Filling, queue: Classes) -> Number | None:
+    """Return the rate of cross-traffic in kbit/s, None where the access network is too slow or the
+    queue too short.
 
-    rate: of the queue, in kbit/s.
+    A full queue drops packets that come at random times and those of others alike, so that of both
+    as much passes as the rate allows (PASTA, R. W. Wolff, Poisson Arrivals See Time Averages,
+    1982). What access networks change in that, and the times of these packets, the same packets
+    show through a queue of this rate in virtual time. queue: with its rate.
     """
+    assert queue.rate is not None
+    rate = queue.rate.value
     pace = min(OVERLOAD * rate, filling.size * 8e6 / filling.apart)
     if pace < LEAST_OVERLOAD * rate or rate * filling.longest / 8e6 < LEAST_ROOM:
         return None
-    packets = list(filling.steady(pace, 0, SLOWLY))
+    packets = list(filling.at_random(pace))
     outcome = filling.asked("whether others share the rate", packets)
-    if outcome is None:
-        return None
-    times = np.array([one.time for one in packets], np.float64)
-    loss = filling.tail.base.loss[int(filling.up)]
-    shares, spans = [], []
-    for row in filling.waits(outcome):
-        full = np.flatnonzero(np.isfinite(row) & (row > FULL * filling.longest))
-        if len(full) and full[0] < len(row) // 2:
-            shares.append(float(np.isfinite(row[full[0] :]).mean()) / (1 - loss))
-            spans.append((times[-1] - times[full[0]]) / 1e9)
+    shares = [] if outcome is None else filling.shares(outcome)
     if len(shares) < FEWEST:
         return None
-    share = min(float(np.median(shares)), 1.0)
-    reaches = pace * (1 - loss) if filling.up else pace
-    cross = max(rate / share - reaches, 0.0)
-    others = max(cross * 125 * float(np.median(spans)) / OTHERS, 1.0)  # packets of theirs
-    doubt = 1.96 * math.hypot(1.25 * rate / share**2 * spread_of(shares) / math.sqrt(len(shares)),
-                              0.01 * rate / share, cross / math.sqrt(others))  # fmt: skip
+    share = float(np.median(shares))
+    cross = max(rate / share - pace, 0.0)
+    for _ in range(FITTED):
+        modelled = filling.modelled(packets, queue._replace(cross=Number(cross, cross, cross)))
+        if len(modelled) < FEWEST:
+            return None
+        cross = max(cross + rate / share - rate / float(np.mean(modelled)), 0.0)
+    others = max(cross * 125 * SLOWLY / OTHERS, 1.0)  # packets of theirs in a copy
+    noises = [1.25 * spread_of(some) / math.sqrt(len(some)) for some in (shares, modelled)]
+    noises += [share * cross / rate / math.sqrt(others * len(some)) for some in (shares, modelled)]
+    doubt = 1.96 * rate / share**2 * math.hypot(*noises, 0.01 * share)
     filling.tail.prober.taught(f"cross-traffic of {cross:.1f} kbit/s")
     if cross < max(LEAST_CROSS * rate, doubt):
         return Number(0.0, 0.0, max(cross + doubt, LEAST_CROSS * rate))

@@ -312,7 +312,7 @@ class Prober:
             raise ProbesSpent(f"the budget of {self.most_probes} probes is spent")
         apart = max(apart, self.least_apart(units))
         timed = units
-        if not tight and copies > 1:
+        if not tight:
             apart, timed = self.soonest_in_turn(units, copies, apart)
         entries: list[tuple[Sent, int, int, int]] = []
         back: dict[Ends, tuple[int, int, Ends]] = {}

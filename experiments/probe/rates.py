@@ -29,6 +29,9 @@ from midcall.testbed.probing.probe import Probe, Sent, in_order, ip_size
 
 Floats = NDArray[np.float64]
 
+#: Acts that limit a rate.
+LIMITS = ("police", "shape", "prioritise")
+
 #: Packets of the flow before the writes, between two of them, and before the first write, in ns: a
 #: bucket is full again and a queue empty.
 BEFORE, BEFORE_APART, REST = 8, 150 * MS, 2_500 * MS

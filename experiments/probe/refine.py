@@ -233,7 +233,8 @@ class Refiner:
         last = LAST_PORT if above and high else int(ends[1][0])
         if first == 1 and last == LAST_PORT:
             return []
-        others = [port for port in LISTED if not first <= port <= last]
+        named = [port for port in keys.get("ports", ()) if isinstance(port, int)]
+        others = [port for port in sorted({*LISTED, *named}) if not first <= port <= last]
         hits = [port for port, hit in zip(others, asks(others), strict=True) if hit]
         self.intervals["ports"] = (first, last)
         return [*hits, first if first == last else f"{first}-{last}"]

@@ -26,7 +26,6 @@ from midcall.experiments.probe.found import (
     BLOCKING,
     LEAST_EXPLAINED,
     LEAST_OF_FIRST,
-    LIMITS,
     REFUTED,
     TRUSTED,
     Found,
@@ -50,6 +49,7 @@ from midcall.experiments.probe.line_oracle import (
 from midcall.experiments.probe.measure import Measure
 from midcall.experiments.probe.plays import LEAST_FURTHER, MOST_RULES, PLAIN, Plays
 from midcall.experiments.probe.prober import Prober, ProbesSpent
+from midcall.experiments.probe.rates import LIMITS
 from midcall.experiments.probe.variants import mechanism
 from midcall.testbed.probing.probe import Probe
 from midcall.testbed.probing.strikes import strikes
