@@ -283,9 +283,9 @@ def fits_by_share(
     quality = 1.0 - max(base.loss) - 0.02
     for share in shares:
         if sought.kind in BY_ITSELF:
-            struck_share = np.minimum(other + share * (1 - other), 0.985)
+            struck_share = np.minimum(line + share * (1 - line), 0.985)
         else:
-            struck_share = np.full(len(unit), share)
+            struck_share = np.full(affected.shape, share)
         weight = np.where(
             affected,
             np.log(struck_share / line),
