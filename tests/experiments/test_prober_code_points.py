@@ -10,17 +10,25 @@ import pytest
 
 from midcall.captures.packets.numbers import UDP
 from midcall.experiments.probe import run
+from midcall.experiments.probe.acts import Number
 from midcall.experiments.probe.atoms import atoms, places
 from midcall.experiments.probe.baseline import baseline_of, control_units
 from midcall.experiments.probe.beliefs import hypothesis
 from midcall.experiments.probe.code_points import code_points_tried, rewrites_of
 from midcall.experiments.probe.line_oracle import PARTIAL, Effect
-from midcall.experiments.probe.priorities import classes, goes_first
+from midcall.experiments.probe.priorities import (
+    LEAST_CROSS,
+    Classes,
+    classes,
+    cross_traffic,
+    goes_first,
+)
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
 from midcall.experiments.probe.tails import Tail
 from midcall.experiments.probe.units import changed_packets
 from midcall.experiments.proofs.prober.random_policies import case, differ
 from midcall.testbed.conformance.transcript import scene
+from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.probe import Ends, Probe, Sent, probe_of
 from midcall.testbed.probing.sockets import Event, play
@@ -110,18 +118,26 @@ def test_code_points_that_do_not_wait_go_first_whatever_is_lost() -> None:
     assert goes_first(points, np.full_like(waits, 2 * MS), 0.6, 10 * MS, 3 * MS) is None
 
 
+CORE: Probe = (
+    Sent(0, True, Ends(UDP, bytes([198, 18, 0, 1]), 40_000, bytes([198, 19, 0, 1]), 50_000),
+         bytes(range(80))),
+)  # fmt: skip
+
+
+def tail_of(box: Rule) -> Tail:
+    """Return what makes units for a rule on the datagrams of a client, on a line with it."""
+    prober = Prober(VirtualSockets(Policy((box,)), "4g", 3, NOISE), "4g", 3)
+    base = baseline_of(prober, prober.ask("controls", control_units(), 3))
+    best = hypothesis({"protocol": "udp"}, "client")
+    return Tail(prober, base, Effect(PARTIAL, 0.5, 1.0, "shape"), best,
+                lambda unit, _: passing(unit, "4g", STREAM_PATIENCE), CORE)  # fmt: skip
+
+
 @pytest.mark.parametrize("act", ["shape", "prioritise"])
 def test_a_queue_shows_which_code_points_go_first(act: str) -> None:
     more = {"first": ["ef", 3], "cross_kbit": 100} if act == "prioritise" else {}
     box = rule_of({"protocol": "udp"}, act, scope="client", rate_kbit=400, queue_ms=200, **more)
-    prober = Prober(VirtualSockets(Policy((box,)), "4g", 3, NOISE), "4g", 3)
-    base = baseline_of(prober, prober.ask("controls", control_units(), 3))
-    ends = Ends(UDP, bytes([198, 18, 0, 1]), 40_000, bytes([198, 19, 0, 1]), 50_000)
-    core: Probe = (Sent(0, True, ends, bytes(range(80))),)
-    best = hypothesis({"protocol": "udp"}, "client")
-    tail = Tail(prober, base, Effect(PARTIAL, 0.5, 1.0, "shape"), best,
-                lambda unit, _: passing(unit, "4g", STREAM_PATIENCE), core)  # fmt: skip
-    found = classes(tail, core, {"act": "shape", "rate_kbit": 390.0, "queue_ms": 200.0})
+    found = classes(tail_of(box), CORE, {"act": "shape", "rate_kbit": 390.0, "queue_ms": 200.0})
     assert found is not None
     assert found.first == ((3, 46) if act == "prioritise" else ())
     if act == "prioritise":
@@ -132,6 +148,18 @@ def test_a_queue_shows_which_code_points_go_first(act: str) -> None:
         act = found.act({"act": "shape", "rate_kbit": 390.0, "queue_ms": 200.0})
         named = rule_of({"protocol": "udp"}, scope="client", **act)
         assert (named.act, named.rate_kbit, named.first) == ("prioritise", 400.0, [3, "ef"])
+
+
+@pytest.mark.parametrize(("rate", "queue", "cross"), [(1500, 250, 700), (900, 400, 0)])
+def test_the_rate_of_cross_traffic_lies_within_its_interval(
+    rate: int, queue: int, cross: int
+) -> None:
+    tail = tail_of(rule_of({"protocol": "udp"}, "prioritise", scope="client", rate_kbit=rate,
+                           queue_ms=queue, first=["ef"], cross_kbit=cross))  # fmt: skip
+    known = Classes((46,), Number(rate, rate, rate))
+    found = cross_traffic(tail, CORE, {"act": "shape", "rate_kbit": rate, "queue_ms": queue}, known)
+    assert found is not None
+    assert found.low <= cross <= found.high <= 2 * cross + LEAST_CROSS * rate + 1
 
 
 @pytest.mark.longest

@@ -19,7 +19,7 @@ from midcall.experiments.probe.atoms import atoms, places
 from midcall.experiments.probe.beliefs import Beliefs, hypothesis
 from midcall.experiments.probe.choice import Choice
 from midcall.experiments.probe.conditions import how_surely
-from midcall.experiments.probe.cores import core_of, in_context
+from midcall.experiments.probe.cores import core_of, in_context, until_struck
 from midcall.experiments.probe.effects import Finding, findings
 from midcall.experiments.probe.excerpts import (
     BUSIEST,
@@ -90,6 +90,14 @@ def test_few_packets_bring_a_window_of_seconds_about_and_not_one_of_packets() ->
         assert strikes(plays.through(core, True), [rule]).struck[0, -1]
         assert len(core) <= most
         assert (len(core) > 100) == ("packets" in match)
+
+
+def test_the_core_of_a_window_ends_with_the_packet_that_condemns_its_flow() -> None:
+    unit = tuple(Sent(at * 25 * MS, at % 2 == 0, FLOW, at.to_bytes(2) * 30) for at in range(100))
+    rule = rule_of({"protocol": "udp", "packets": "41-"}, "drop", scope="packet")
+    for last in (60, 100):  # a packet behind it, on which the effect shows
+        assert until_struck(plays_of(unit), rule, unit[:last]) == unit[:41]
+    assert until_struck(plays_of(unit), rule, unit[:30]) == unit[:30]
 
 
 def test_no_flows_make_a_rule_strike_what_it_never_does() -> None:

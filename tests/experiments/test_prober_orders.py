@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import tomllib
+from itertools import permutations
 from typing import Any
 
 import numpy as np
 import pytest
 
-from midcall.captures.packets.numbers import UDP
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.probe import answer, run
 from midcall.experiments.probe.acts import Number
 from midcall.experiments.probe.baseline import Baseline
@@ -18,17 +19,18 @@ from midcall.experiments.probe.choice import Choice
 from midcall.experiments.probe.effects import Finding, groups_of
 from midcall.experiments.probe.evidence import come_behind, without_found_rules
 from midcall.experiments.probe.expected import not_seen, unexplained
+from midcall.experiments.probe.fit import behind_lost, fits_by_share
 from midcall.experiments.probe.found import Found, Result, order_of
 from midcall.experiments.probe.kinds import effects_behind
-from midcall.experiments.probe.line_oracle import DELAY, DOUBLE, DROP, PARTIAL, Effect
+from midcall.experiments.probe.line_oracle import DELAY, DOUBLE, DROP, MARK, PARTIAL, Effect
 from midcall.experiments.probe.measure import Measure, of_datagrams
-from midcall.experiments.probe.plays import Plays
+from midcall.experiments.probe.plays import PLAIN, Plays, merged_findings
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome, Prober
 from midcall.experiments.probe.search import Search
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size
-from midcall.testbed.probing.strikes import passing
+from midcall.testbed.probing.strikes import passing, strikes
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
 from tests.experiments.prober_call import call
 
@@ -432,3 +434,38 @@ def test_rules_that_drop_and_differ_in_a_list_of_ports_alone_are_one(act: str, r
     ports = [one.best.keys["ports"] for one in search.result.found]
     assert len(ports) == rules
     assert [port for listed in ports for port in listed] == [9079, 7079]
+
+
+def test_what_others_may_follow_from_goes_first() -> None:
+    """A mark fills a queue that prefers it, and a full queue loses packets: not the other way."""
+    loss = Finding(PARTIAL, FLOWS[0], True, 90.0, 0.3, 0)
+    queued = Finding(DELAY, FLOWS[0], True, 2 * PLAIN, 80.0 * MS, 0)
+    longer = queued._replace(ends=FLOWS[1], amount=900.0 * MS)
+    faint = queued._replace(up=False, score=PLAIN / 2)
+    mark = Finding(MARK, FLOWS[1], True, 20.0, 46, 0)
+    wanted = [mark, longer, queued, loss, faint]
+    for order in permutations(wanted):
+        assert merged_findings(order) == wanted
+    stream = FLOWS[0]._replace(proto=TCP)  # what a kernel sends again is late, too
+    late = queued._replace(ends=stream)
+    assert merged_findings([late, loss]) == [loss, late]
+
+
+def test_losses_in_bursts_of_the_line_are_no_share_of_a_rule() -> None:
+    """As many losses that come one by one are: a rule decides each packet anew."""
+    base = LINE._replace(loss=(0.01, 0.01), again=(0.5, 0.5))
+    sought = Effect(PARTIAL, 0.1)
+    unit = tuple(Sent(at * 20 * MS, True, FLOWS[0], bytes([9] * 80)) for at in range(100))
+    rules = strikes(passing(unit, "4g", STREAM_PATIENCE),
+                    [rule_of({"protocol": "udp"}, "drop", scope="packet")])  # fmt: skip
+    rows, columns = np.arange(4)[:, None], np.array([[10, 30, 50, 70]])
+    gains = []
+    for behind in (1, 7):
+        gone = np.zeros((4, len(unit)), bool)
+        for step in (0, behind):
+            gone[rows, columns + 3 * rows + step] = True
+        outcome = outcome_of(unit, copies=4)
+        outcome = outcome._replace(delay=np.where(gone, -1, outcome.delay))
+        assert (behind_lost(outcome) & outcome.lost).sum() == (16 if behind == 1 else 0)
+        gains.append(fits_by_share(rules, outcome, base, sought).max())
+    assert gains[0] < gains[1] - 20

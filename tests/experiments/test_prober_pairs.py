@@ -15,7 +15,7 @@ from midcall.experiments.probe import answer, run
 from midcall.experiments.probe.acts import Number
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis, shared
-from midcall.experiments.probe.conditions import lists_of_names
+from midcall.experiments.probe.conditions import lists_of_names, lists_of_ports
 from midcall.experiments.probe.effects import SHOWN, Finding, findings
 from midcall.experiments.probe.fit import ANOTHER
 from midcall.experiments.probe.found import Found, Result
@@ -274,3 +274,19 @@ def test_an_improbable_rule_that_its_probes_refute_explains_nothing_next_to_a_su
         assert search.take_out_refuted() == out
         assert search.result.found == [unsure, noted, last]
         assert search.plays.closer == (not out)  # what it hid is looked for again
+
+
+def test_ports_of_flows_that_show_an_effect_are_a_range_and_a_list() -> None:
+    lines = """
+0.0 > tcp peer:443/41000 syn
+1.0 > udp peer:3478/41001 stun-allocate
+2.0 > udp peer:4500/41002 rtp 160
+3.0 > udp peer:5000/41003 rtp 160
+"""
+    unit = probe_of(scene(lines))
+    shows = np.array([1.0, 1.0, 1.0, 0.2])
+    assert list(lists_of_ports(unit, shows)) == [
+        {"ports": ["443-4500"]}, {"ports": [443, 3478, 4500]},
+        {"ports": ["3478-4500"]}, {"ports": [3478, 4500]},
+    ]  # fmt: skip
+    assert not list(lists_of_ports(unit, np.array([1.0, 0, 0, 0])))
