@@ -111,9 +111,18 @@ def in_context(plays: Plays, rule: Rule, packets: Probe, shorten: bool) -> Probe
 
 def until_struck(plays: Plays, rule: Rule, core: Probe) -> Probe:
     """Return a core up to the first packet that a rule strikes and that no other rule decides: what
-    comes behind it is condemned whatever it is."""
-    struck = strikes(plays.through(core, True), [rule]).struck[0] & ~plays.decided(core, True)
-    return core[: int(struck.argmax()) + 1] if struck.any() else core
+    comes behind it is condemned whatever it is. Packets sent behind it may meet the box before it:
+    they remain as far as the rule needs them."""
+
+    def hits(part: Probe) -> NDArray[np.bool_]:
+        struck = strikes(plays.through(part, True), [rule]).struck[0]
+        return np.asarray(struck & ~plays.decided(part, True))
+
+    struck = hits(core)
+    if not struck.any():
+        return core
+    ends = range(int(struck.argmax()) + 1, len(core))
+    return next((core[:end] for end in ends if hits(core[:end]).any()), core)
 
 
 def packets_of(packets: Iterable[Sent], shorten: bool) -> Probe:

@@ -100,6 +100,16 @@ def test_the_core_of_a_window_ends_with_the_packet_that_condemns_its_flow() -> N
     assert until_struck(plays_of(unit), rule, unit[:30]) == unit[:30]
 
 
+def test_the_core_of_a_window_keeps_what_meets_the_box_before_its_last_packet() -> None:
+    """An answer, sent first, meets a box near the subscriber behind the packets after it."""
+    unit = tuple(Sent(at * 2 * MS, at % 7 != 5, FLOW, at.to_bytes(2) * 30) for at in range(100))
+    plays = plays_of(unit)
+    rule = rule_of({"protocol": "udp", "packets": "41-"}, "drop", scope="packet")
+    core = until_struck(plays, rule, unit)
+    assert len(core) < len(unit)
+    assert strikes(plays.through(core, True), [rule]).struck[0].any()
+
+
 def test_no_flows_make_a_rule_strike_what_it_never_does() -> None:
     unit = probe_of(scene(NAMED))
     assert in_context(plays_of(unit), rule_of({"ports": [1]}, "drop"), unit, True) == ()
