@@ -88,6 +88,8 @@ SHORTER = (1.0, 0.85, 0.7, 0.5, 0.35, 0.25)
 #: How much more of its packets one of the flows with the most of them has when these are played
 #: alone, and how many such flows.
 DEEPER, DEEP_FLOWS = 1.5, 6
+#: Seconds of the packets of other flows that are played before the flows with the most packets.
+OTHERS_SECONDS = 4.0
 #: Rules that are looked for.
 MOST_RULES = 3
 #: Effects of one kind that no rule explains before those of other kinds are looked into.
@@ -409,20 +411,26 @@ class Plays:
 
     def deeper(self, known: Probe) -> list[Probe]:
         """Return a unit with more of the flows that have the most packets, DEEP_FLOWS at most, and
-        about as many of each: as many as the access network carries in CARRIED_MORE; [] where a
-        known unit has nearly as many of each."""
+        about as many of each: as many as the access network carries in CARRIED_DEEPER; [] where a
+        known unit has nearly as many of each. Packets of other flows come before them, which may
+        condemn a client or a server: what limits its rate shows on busy flows alone."""
         counts = Counter(one.ends for one in known)
         busiest = sorted(places_of_flows(self.whole).items(), key=lambda one: -len(one[1]))
         flows = [own for ends, own in busiest[:DEEP_FLOWS] if len(own) >= DEEPER * counts[ends]]
+        deep = {self.whole[own[0]].ends for own in flows}
+        rest = tuple(one for one in self.whole if one.ends not in deep)
+        others = excerpt(rest, seconds=OTHERS_SECONDS) if rest else ()
+        begin = others[-1].time + LATER_APART if others else 0
 
         def of(share: float) -> tuple[Probe]:
             taken: set[int] = set()
             fill(taken, flows, int(share * LONG_PACKETS), 0)
-            own = tuple(self.whole[at] for at in sorted(taken))
-            return (excerpt(own, len(own), LONG_SECONDS),)
+            busy = tuple(self.whole[at] for at in sorted(taken))
+            own = excerpt(busy, len(busy), LONG_SECONDS)
+            return ((*others, *(one._replace(time=one.time + begin) for one in own)),)
 
         (unit,) = self.carried(of, CARRIED_DEEPER) if flows else ((),)
-        more = Counter(one.ends for one in unit)
+        more = Counter(one.ends for one in unit if one.ends in deep)
         if all(more[ends] < DEEPER * counts[ends] for ends in more):
             return []
         self.played += sum(max(count - counts[ends], 0) for ends, count in more.items())

@@ -35,7 +35,7 @@ from midcall.experiments.probe.fit import LATE, ends_of_streams, fits_of_limit, 
 from midcall.experiments.probe.found import Found, Result
 from midcall.experiments.probe.kinds import with_small_bucket
 from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
-from midcall.experiments.probe.plays import CARRIED_MORE, DEEPER, Plays
+from midcall.experiments.probe.plays import CARRIED_DEEPER, DEEPER, Plays
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
 from midcall.experiments.probe.rates import Limit
 from midcall.experiments.probe.refine import Refiner
@@ -187,7 +187,10 @@ def test_the_flows_with_the_most_packets_are_played_alone_where_little_of_them_w
     assert len(deeper) == bool(deep)
     for at in deeper:
         assert all(counted[at][port] >= max(DEEPER * counted[0][port], 150) for port in deep)
-        assert plays.prober.least_apart([units[at]]) <= CARRIED_MORE
+        assert plays.prober.least_apart([units[at]]) <= CARRIED_DEEPER
+        busy = [one.ends.far_port in deep for one in units[at]]
+        assert busy == sorted(busy)  # others come first: they may condemn the client
+        assert not all(busy)
 
 
 # -- delays at random
