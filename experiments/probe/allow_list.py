@@ -31,6 +31,8 @@ PORTS = (DNS, 80, 123, 443, 853)
 MOST_FARS, MOST_DESTINATIONS = 6, 3
 #: Packets behind which the trigger is tried, at most, and what asks that.
 MOST_BEFORE, IN_ORDER = 3, "what it spares behind the trigger, and before it"
+#: Octets of a payload that are tried instead of a trigger's, at most, as a multiple of its own.
+ALIKE = 1.5
 #: Kinds of payload behind which noise may be taken for the same kind: a short header of QUIC has
 #: one bit that is known, and begins as data in a channel do.
 LIKE_NOISE = ("quic", "channel")
@@ -84,9 +86,11 @@ def meets(refiner: Refiner, last: Sent) -> bool:
 
 
 def passing(
-    refiner: Refiner, kinds: Mapping[str, Sent], ports: Sequence[int], others: Sequence[Ends]
-) -> AllowList:
-    """Return what passes where each packet is followed by itself."""
+    refiner: Refiner, kinds: Mapping[str, Sent], ports: Sequence[int], others: Sequence[Ends],
+    instead: bool = True,
+) -> AllowList:  # fmt: skip
+    """Return what passes where each packet is followed by itself. instead: whether another kind of
+    payload may take the trigger's place in the core, where the trigger passes."""
     if not (kinds or ports):
         return AllowList(tuple(passing_destinations(refiner, others)))
     last = refiner.core[-1]
@@ -96,6 +100,11 @@ def passing(
     cores = [refiner.core, *(refiner.with_last(one) for one in tried)]
     struck, *answers = refiner.ask(cores, "what an allow-list spares")
     passed = [kind for kind, hit in zip(kinds, answers, strict=False) if not hit]
+    other = None if struck or not instead else struck_instead(kinds, answers, last)
+    if other is not None:  # the trigger itself is of a kind that passes
+        kinds = {kind: one for kind, one in kinds.items() if one is not other}
+        refiner.core = refiner.with_last(other)
+        return passing(refiner, {**kinds, read(last).kind: last}, ports, others, False)
     if not struck or (refiner.sought.kind == DROP and not any(answers)):
         return AllowList()  # the answers are about the trigger, not about exceptions
     at = answers[len(kinds) :]
@@ -133,6 +142,17 @@ def passing(
                  if kind not in LIKE_NOISE]  # fmt: skip
         whole = any(shown) if shown else None
     return AllowList(tuple(matches), behind, whole)
+
+
+def struck_instead(
+    kinds: Mapping[str, Sent], hits: Sequence[bool], last: Sent
+) -> Sent | None:  # fmt: skip
+    """Return the packet of another kind that is struck and about as large as a trigger, None where
+    there is none: of much larger ones the size may be the reason. hits: of each kind."""
+    most = ALIKE * len(last.payload)
+    return next((one for one, hit in zip(kinds.values(), hits, strict=False)
+                 if hit and len(one.payload) <= most and read(one).kind != read(last).kind
+                 and one.ends == last.ends), None)  # fmt: skip
 
 
 def ends_of_kinds(last: Sent) -> Ends:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midcall.experiments.probe.baseline import Baseline
-from midcall.experiments.probe.beliefs import Beliefs, Hypothesis
+from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, Seen
 from midcall.experiments.probe.code_points import word_of
 from midcall.experiments.probe.effects import LEAST_REORDERED, Finding
 from midcall.experiments.probe.lasting import Lasting
@@ -138,6 +138,12 @@ class Found:
         self.scope_shown = True
         self.best, self.began = (one._replace(scope=scope) for one in (self.best, self.began))
         self.equal = [one for one in self.equal if one.scope == scope and one != self.best]
+
+    def seen_of_it(self) -> Iterator[Seen]:
+        """Yield what was played, without the packets that the rule lets pass."""
+        for seen in self.beliefs.seen:
+            spared = np.asarray(self.spares(seen.through).any(axis=0))
+            yield seen._replace(outcome=seen.outcome.without(spared))
 
     def refutes(self, other: Hypothesis) -> bool:
         """Return whether the scope that was shown is not that of another hypothesis."""

@@ -364,9 +364,9 @@ def take_simplest(found: Found) -> None:
     rates = (limit["rate_kbit"] * part for part in ABOUT)
     effects = [Effect.of_limit(limit | {"rate_kbit": rate}) for rate in rates]
     beliefs = Beliefs(found.beliefs.base, effects)
-    for seen in found.beliefs.seen:
+    for seen in found.seen_of_it():
         beliefs.observe(seen)
-    beliefs.add(without_windows(found.best))
+    beliefs.add(one for one in without_windows(found.best) if not found.refutes(one))
     if beliefs.rules:  # with measured numbers, a match may strike nothing of the capture
         found.best = beliefs.best
         found.equal = [one for one in found.equal if one != found.best]

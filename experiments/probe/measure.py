@@ -178,7 +178,7 @@ class Measure:
         found = self.found
         refiner = Refiner(self.tail(), found.best, found.core)
         seen = allow_list(refiner, self.plays.whole, found.spares_kinds)
-        found.best = refiner.best  # with the ports that this has shown
+        found.best, found.core = refiner.best, refiner.core  # with the ports that this has shown
         found.intervals |= refiner.intervals
         found.take_allow_list(seen)
         if seen.matches:
@@ -189,9 +189,8 @@ class Measure:
         window or scope may have been there for those alone."""
         found = self.found
         beliefs = Beliefs(found.beliefs.base, found.beliefs.effects)
-        for seen in found.beliefs.seen:
-            spared = np.asarray(found.spares(seen.through).any(axis=0))
-            beliefs.observe(seen._replace(outcome=seen.outcome.without(spared)))
+        for seen in found.seen_of_it():
+            beliefs.observe(seen)
         beliefs.add(one for one in without_windows(found.best) if not found.refutes(one))
         if beliefs.rules and beliefs.best != found.best:
             found.best = beliefs.best

@@ -14,18 +14,23 @@ import pytest
 from midcall.captures.packets.numbers import UDP
 from midcall.experiments.localise.messages import exemplars
 from midcall.experiments.localise.packet_fields import read
-from midcall.experiments.probe import run
+from midcall.experiments.probe import allow_list, run
 from midcall.experiments.probe.allow_list import DNS, destinations_of, ends_of_kinds, other_kinds
+from midcall.experiments.probe.baseline import baseline_of, control_units
 from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
 from midcall.experiments.probe.conditions import list_of_kinds
-from midcall.experiments.probe.found import AllowList, Found
+from midcall.experiments.probe.found import AllowList, Found, Result
 from midcall.experiments.probe.line_oracle import DROP, Effect
 from midcall.experiments.probe.measure import Measure
-from midcall.experiments.probe.prober import STREAM_PATIENCE
+from midcall.experiments.probe.plays import Plays
+from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
+from midcall.experiments.probe.refine import Refiner
+from midcall.experiments.probe.tails import Tail
 from midcall.experiments.proofs.prober.score import as_well
 from midcall.testbed.policy.operator import Policy
 from midcall.testbed.probing.probe import Probe, Sent, in_order
 from midcall.testbed.probing.strikes import passing
+from midcall.testbed.probing.virtual_line import VirtualSockets
 from tests.experiments.prober_call import FAR, FLOW, LINE, NOISE, STREAM, call, outcome_of, rule_of
 
 MS = 1_000_000
@@ -117,6 +122,24 @@ def test_a_kind_that_passes_in_front_of_a_queue_is_named(scope: str, shared: str
     spared = [one for one in as_well(answer) if one["act"] == "pass"]
     assert [one["scope"] for one in spared if "stun" in one["trigger"]["match"]["payload"]] == [
         scope]  # fmt: skip
+
+
+def test_a_trigger_of_a_kind_that_passes_is_replaced_and_its_kind_named() -> None:
+    """A queue of all datagrams shows on flows that begin with STUN, which passes before it."""
+    shape = rule_of({"protocol": "udp"}, "shape", scope="packet", rate_kbit=60.0, queue_ms=400.0)
+    rules = (rule_of({"payload": ["stun"]}, "pass", scope="packet"), shape)
+    prober = Prober(VirtualSockets(Policy(rules), "4g", 3, NOISE), "4g", 3)
+    base = baseline_of(prober, prober.ask("controls", control_units(), 3))
+    core, best = (call()[0]._replace(ends=FLOW),), hypothesis({"protocol": "udp"})
+    sought = Effect.of_limit({"act": "shape", "rate_kbit": 60.0, "queue_ms": 400.0})
+    tail = Tail(prober, base, sought, best, Plays(prober, core, Result()).through, core)
+    refiner, kinds = Refiner(tail, best, core), other_kinds(core[-1])
+    kinds = {kind: one for kind, one in kinds.items() if kind in ("rtp", "rtcp", "quic")}
+    refiner.take_form("again")
+    found = allow_list.passing(refiner, kinds, [], [])
+    assert list(found.matches) == [{"payload": ["stun"]}]
+    assert found.behind
+    assert read(refiner.core[-1]).kind in kinds
 
 
 def test_kinds_are_tried_where_the_box_recognises_them() -> None:
