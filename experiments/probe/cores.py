@@ -30,6 +30,9 @@ MOSTLY = 0.5
 FEW, THINNED = 100, 400 * MS
 #: Between two packets of a stream in different directions, in ns, at least.
 TURN = 150 * MS
+#: Which of the packets that a rule strikes a core ends with, where it strikes none of a shorter
+#: one: packets of the other direction that are sent before then meet the box behind.
+BEHIND = slice(4, 65, 20)
 
 
 def core_of(plays: Plays, best: Hypothesis, unit: Probe, finding: Finding, forged: bool) -> Probe:
@@ -64,7 +67,11 @@ def core_of(plays: Plays, best: Hypothesis, unit: Probe, finding: Finding, forge
     own = in_order(other for other in unit[: at + 1] if other.ends == one.ends)
     if needs:
         shorten = "seconds" not in keys
-        whole = in_context(plays, plain, unit[: at + 1], shorten) or packets_of(own, shorten)
+        later = [int(hit) for hit in hits if unit[hit].ends == one.ends and unit[hit].up == one.up]
+        parts = (up_to(plays, plain, unit[: end + 1], shorten) for end in [at, *later[BEHIND]])
+        whole = next((part for part in parts if strikes(
+            plays.through(part, True), [plain]).struck[0].any()), None)  # fmt: skip
+        whole = whole or up_to(plays, plain, unit[: at + 1], shorten)
         if best.condemns:
             whole = until_struck(plays, plain, whole)
         if len(whole) <= FEW:
@@ -107,6 +114,13 @@ def in_context(plays: Plays, rule: Rule, packets: Probe, shorten: bool) -> Probe
         if strikes(plays.through(core, True), [rule]).struck[0, -1]:
             return core
     return ()
+
+
+def up_to(plays: Plays, rule: Rule, part: Probe, shorten: bool) -> Probe:
+    """Return the packets of the flow of a part's last one, and of other flows, that a rule needs to
+    strike that. shorten: the gaps between them, too."""
+    own = in_order(one for one in part if one.ends == part[-1].ends)
+    return in_context(plays, rule, part, shorten) or packets_of(own, shorten)
 
 
 def until_struck(plays: Plays, rule: Rule, core: Probe) -> Probe:

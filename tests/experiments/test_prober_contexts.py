@@ -100,6 +100,17 @@ def test_the_core_of_a_window_ends_with_the_packet_that_condemns_its_flow() -> N
     assert until_struck(plays_of(unit), rule, unit[:30]) == unit[:30]
 
 
+def test_the_core_of_a_window_of_one_direction_is_as_long_as_the_box_needs() -> None:
+    """Of close packets, fewer that were sent the other way have met the box before the last one."""
+    unit = tuple(Sent(at * 25 * MS, at % 2 == 0, FLOW, at.to_bytes(2) * 30) for at in range(200))
+    plays, finding = plays_of(unit), Finding(DELAY, FLOW, False, 40.0, 1.0, 150)
+    best = hypothesis({"protocol": "udp", "direction": "down", "packets": "121-"}, "packet")
+    core, rule = core_of(plays, best, unit, finding, False), best.rule()
+    assert rule is not None
+    assert strikes(plays.through(core, True), [rule]).struck[0].any()
+    assert len(core) < 150
+
+
 def test_the_core_of_a_window_keeps_what_meets_the_box_before_its_last_packet() -> None:
     """An answer, sent first, meets a box near the subscriber behind the packets after it."""
     unit = tuple(Sent(at * 2 * MS, at % 7 != 5, FLOW, at.to_bytes(2) * 30) for at in range(100))
