@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from midcall.captures.fetch.locate import locate
 from midcall.captures.truth.calls import calls
 from midcall.captures.truth.catalogue import load
 from midcall.captures.truth.paths import committed, recorded, samples
+from midcall.errors import CaptureError
 from midcall.experiments.tools.replay import Order, play, write
 from tests.conftest import corpus_folder, of_each_group
 from tests.testbed import second_judge
@@ -49,6 +51,10 @@ def cells() -> Any:
     for place, name in enumerate(with_calls())
 ])  # fmt: skip
 def test_the_packets_alone_give_the_same_verdict(name: str, tmp_path: Path, cells: Any) -> None:
+    try:
+        locate(name, CORPUS)
+    except CaptureError as missing:
+        pytest.skip(str(missing))
     control = tmp_path / "none.pcapng"
     write(play(Order(name, "none", corpus=CORPUS)), control, None)
     for policy in POLICIES:
