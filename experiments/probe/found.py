@@ -169,7 +169,7 @@ class Found:
                          scope="packet", way=None)
             for one in (self.best, self.began)
         ]  # fmt: skip
-        if way is not None and not self.best.media and set(single) & set(self.equal):
+        if way is not None and not self.best.media and set(single) & {self.best, *self.equal}:
             self.equal = [one for one in (self.best, *self.equal) if one != single[0]]
             self.best, self.began = single
             self.leaves_other = True

@@ -82,6 +82,19 @@ def test_a_rule_whose_effect_shows_on_packets_that_another_one_decides_comes_bef
     assert come_behind(plays, finding, TWICE) == [of_first]
 
 
+def test_a_rule_on_single_packets_of_a_direction_leaves_the_other_one_to_rules_behind_it() -> None:
+    unit = tuple(one._replace(up=number % 4 < 2) for number, one in enumerate(unit_of()))
+    up = np.array([one.up for one in unit])
+    found = found_of(hypothesis({"protocol": "udp", "direction": "up"}, "packet"))
+    plays = plays_of(unit, found)
+    late = outcome_of(unit)
+    plays.shown = [late._replace(delay=late.delay + 300 * MS * ~up)]
+    finding = Finding(DELAY, FLOWS[0], False, 50.0, 300.0 * MS, 2)
+    assert come_behind(plays, finding, Effect(DELAY, 300.0 * MS)) == []
+    assert found.leaves_other
+    assert not plays.decided(unit, False)[~up].any()
+
+
 @pytest.mark.parametrize(("loss", "left"), [(0.03, False), (0.2, True)])
 def test_of_packets_that_another_rule_decides_not_only_those_the_line_loses_are_left(
     loss: float, left: bool
