@@ -120,10 +120,9 @@ def conditions_around(plays: Plays, outcome: Outcome, sought: Effect) -> list[Ma
     if found and 1 < len(fars) <= MOST_LISTED:
         found.setdefault(json.dumps(list(fars)), {"addresses": list(fars)})
     if found:
-        found |= {json.dumps(one): one for one in lists_of_names(outcome.unit, shows)}
-        found |= {json.dumps(one): one for one in list_of_kinds(outcome, shows)}
-    if found:
-        found |= {json.dumps(one): one for one in lists_of_ports(outcome.unit, shows)}
+        lists = (*lists_of_names(outcome.unit, shows), *list_of_kinds(outcome, shows),
+                 *lists_of_ports(outcome.unit, shows))  # fmt: skip
+        found |= {json.dumps(one): one for one in lists}
     if plays.prober.fresh_far:  # addresses are drawn ones then, to which the effect does not belong
         return [one for one in found.values() if "addresses" not in one]
     return list(found.values())

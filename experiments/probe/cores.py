@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +30,9 @@ MOSTLY = 0.5
 FEW, THINNED = 100, 400 * MS
 #: Between two packets of a stream in different directions, in ns, at least.
 TURN = 150 * MS
-#: Which of the packets that a rule strikes a core ends with, where it strikes none of a shorter
-#: one: packets of the other direction that are sent before then meet the box behind.
-BEHIND = slice(4, 65, 20)
+#: Packets that a rule would strike which are added to a core of which it strikes none: close
+#: packets of the other direction meet the box late.
+LONGER = (4, 24, 44, 64)
 
 
 def core_of(plays: Plays, best: Hypothesis, unit: Probe, finding: Finding, forged: bool) -> Probe:
@@ -67,11 +67,12 @@ def core_of(plays: Plays, best: Hypothesis, unit: Probe, finding: Finding, forge
     own = in_order(other for other in unit[: at + 1] if other.ends == one.ends)
     if needs:
         shorten = "seconds" not in keys
-        later = [int(hit) for hit in hits if unit[hit].ends == one.ends and unit[hit].up == one.up]
-        parts = (up_to(plays, plain, unit[: end + 1], shorten) for end in [at, *later[BEHIND]])
-        whole = next((part for part in parts if strikes(
-            plays.through(part, True), [plain]).struck[0].any()), None)  # fmt: skip
-        whole = whole or up_to(plays, plain, unit[: at + 1], shorten)
+        same = [int(hit) for hit in hits if unit[hit].ends == one.ends and unit[hit].up == one.up]
+        shortest = up_to(plays, plain, unit[: at + 1], shorten)
+        longer = (up_to(plays, plain, unit[: same[more] + 1], shorten)
+                  for more in LONGER if more < len(same))  # fmt: skip
+        whole = next((part for part in chain([shortest], longer) if strikes(
+            plays.through(part, True), [plain]).struck[0].any()), shortest)  # fmt: skip
         if best.condemns:
             whole = until_struck(plays, plain, whole)
         if len(whole) <= FEW:

@@ -139,7 +139,7 @@ class Found:
         self.best, self.began = (one._replace(scope=scope) for one in (self.best, self.began))
         self.equal = [one for one in self.equal if one.scope == scope and one != self.best]
 
-    def seen_of_it(self) -> Iterator[Seen]:
+    def seen_without_spared(self) -> Iterator[Seen]:
         """Yield what was played, without the packets that the rule lets pass."""
         for seen in self.beliefs.seen:
             spared = np.asarray(self.spares(seen.through).any(axis=0))

@@ -364,7 +364,7 @@ def take_simplest(found: Found) -> None:
     rates = (limit["rate_kbit"] * part for part in ABOUT)
     effects = [Effect.of_limit(limit | {"rate_kbit": rate}) for rate in rates]
     beliefs = Beliefs(found.beliefs.base, effects)
-    for seen in found.seen_of_it():
+    for seen in found.seen_without_spared():
         beliefs.observe(seen)
     beliefs.add(one for one in without_windows(found.best) if not found.refutes(one))
     if beliefs.rules:  # with measured numbers, a match may strike nothing of the capture

@@ -178,7 +178,8 @@ class Measure:
         found = self.found
         refiner = Refiner(self.tail(), found.best, found.core)
         seen = allow_list(refiner, self.plays.whole, found.spares_kinds)
-        found.best, found.core = refiner.best, refiner.core  # with the ports that this has shown
+        # with the ports that this has shown, and another last packet where the trigger passes
+        found.best, found.core = refiner.best, refiner.core
         found.intervals |= refiner.intervals
         found.take_allow_list(seen)
         if seen.matches:
@@ -189,7 +190,7 @@ class Measure:
         window or scope may have been there for those alone."""
         found = self.found
         beliefs = Beliefs(found.beliefs.base, found.beliefs.effects)
-        for seen in found.seen_of_it():
+        for seen in found.seen_without_spared():
             beliefs.observe(seen)
         beliefs.add(one for one in without_windows(found.best) if not found.refutes(one))
         if beliefs.rules and beliefs.best != found.best:

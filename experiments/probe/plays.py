@@ -76,8 +76,9 @@ Parts = TypeVar("Parts", bound=tuple[Probe, ...])
 #: other addresses, at most.
 COPIES, COPIES_AGAIN, MOST_ELSEWHERE = 8, 6, 2
 #: Copies of more of the capture in one play, with many packets of each flow (one less where the
-#: line loses less than a share of FEW_LOST, and of two at once, but two at least), and such plays,
-#: at most; packets of a flow behind the first one that shows an effect.
+#: line loses less than a share of FEW_LOST, and of two at once, but two at least; the first play
+#: has one copy less), and such plays, at most; packets of a flow behind the first one that shows
+#: an effect.
 MORE_COPIES, FEW_LOST, MOST_DENSE, BEHIND = 3, 0.025, 4, 60
 #: Plays of the capture before a line counts as clean, at least and at most.
 LEAST_PLAYS, PLAYS = 3, 6
@@ -105,8 +106,6 @@ LEAST_LATE = 7.0
 LEAST_OF_FLOW, FEW_AT_EDGE, EDGE_LOST, MORE_THAN_LINE = 10, 2, 2, 4.0
 #: Part of the losses of a flow and direction from which on an effect is plain.
 PART_OF_LOSSES = {DROP: 0.1, PARTIAL: 0.5}
-#: What a plain delay of datagrams is called where effects are ordered.
-QUEUED = "queued"
 #: What plays of more of the capture ask.
 MORE = "more of the capture, many packets of each flow"
 #: How long the end of the capture is waited for, in ns: a third SYN comes 3 s after the first.
@@ -686,10 +685,11 @@ def merged_findings(seen: Sequence[Finding]) -> list[Finding]:
     rest = [one for one in seen if not (one.kind in (DROP, PARTIAL) and one.ends in injected)]
     dropped = {(one.ends, one.up) for one in rest if one.kind == DROP}
     rest = [one for one in rest if one.kind != PARTIAL or (one.ends, one.up) not in dropped]
-    order = [INJECT, MARK, QUEUED, DROP, PARTIAL, REORDER, DOUBLE, DELAY]
+    order = [INJECT, MARK, DELAY, DROP, PARTIAL, REORDER, DOUBLE]
 
     def rank(one: Finding) -> tuple[int, int, float]:
-        queued = one.kind == DELAY and one.ends.proto != TCP and one.score > PLAIN
-        return order.index(QUEUED if queued else one.kind), -round(one.score), -one.amount
+        plain = one.ends.proto != TCP and one.score > PLAIN
+        place = order.index(one.kind) if one.kind != DELAY or plain else len(order)
+        return place, -round(one.score), -one.amount
 
     return sorted(rest, key=rank)

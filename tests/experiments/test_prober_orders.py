@@ -465,7 +465,7 @@ def test_what_others_may_follow_from_goes_first() -> None:
 
 
 def test_losses_in_bursts_of_the_line_are_no_share_of_a_rule() -> None:
-    """As many losses that come one by one are: a rule decides each packet anew."""
+    """As many losses that come one by one are: a rule decides each packet by itself."""
     base = LINE._replace(loss=(0.01, 0.01), again=(0.5, 0.5))
     sought = Effect(PARTIAL, 0.1)
     unit = tuple(Sent(at * 20 * MS, True, FLOWS[0], bytes([9] * 80)) for at in range(100))
