@@ -67,10 +67,10 @@ def core_of(plays: Plays, best: Hypothesis, unit: Probe, finding: Finding, forge
     own = in_order(other for other in unit[: at + 1] if other.ends == one.ends)
     if needs:
         shorten = "seconds" not in keys
-        same = [int(hit) for hit in hits if unit[hit].ends == one.ends and unit[hit].up == one.up]
+        later = [int(hit) for hit in hits if unit[hit].ends == one.ends and unit[hit].up == one.up]
         shortest = up_to(plays, plain, unit[: at + 1], shorten)
-        longer = (up_to(plays, plain, unit[: same[more] + 1], shorten)
-                  for more in LONGER if more < len(same))  # fmt: skip
+        longer = (up_to(plays, plain, unit[: later[more] + 1], shorten)
+                  for more in LONGER if more < len(later))  # fmt: skip
         whole = next((part for part in chain([shortest], longer) if strikes(
             plays.through(part, True), [plain]).struck[0].any()), shortest)  # fmt: skip
         if best.condemns:
