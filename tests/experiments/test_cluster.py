@@ -50,14 +50,23 @@ def dask(folder: Path, count: int) -> Iterator[tuple[str, list[subprocess.Popen[
     worker = ("distributed.cli.dask_worker", "--no-nanny", "--nthreads", 1, "--no-dashboard")
     with ExitStack() as stack:
         stack.enter_context(process(*scheduler, "--no-dashboard", "--scheduler-file", file))
-        until(file.exists)
-        address = json.loads(file.read_text())["address"]
+        until(lambda: address_in(file) is not None)
+        address = address_in(file)
+        assert address is not None
         own = ("--local-directory", folder)
         workers = [stack.enter_context(process(*worker, *own, address)) for _ in range(count)]
         if workers:
             with distributed.Client(address) as client:
                 client.wait_for_workers(count, timeout=120)
         yield address, workers
+
+
+def address_in(file: Path) -> str | None:
+    """Return a scheduler's address from its file, ``None`` while the file is not whole."""
+    try:
+        return str(json.loads(file.read_text())["address"])
+    except (FileNotFoundError, json.JSONDecodeError):  # the scheduler creates it, then writes it
+        return None
 
 
 def until(done: Any, patience: float = 120.0) -> None:
