@@ -22,7 +22,7 @@ from midcall.experiments.probe.beliefs import (
 )
 from midcall.experiments.probe.fit import ANOTHER, strikes_of_limit
 from midcall.experiments.probe.found import Found
-from midcall.experiments.probe.line_oracle import INJECT, SHARES, Effect
+from midcall.experiments.probe.line_oracle import DROP, INJECT, SHARES, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import MS
 from midcall.experiments.probe.rates import LIMITS
@@ -46,6 +46,11 @@ from midcall.testbed.probing.virtual_line import DATAGRAM
 
 #: Expected information below which no unit is worth a probe, in bits.
 LEAST_BITS = 0.03
+#: Expected information with which no better unit is looked for, in bits.
+ENOUGH_BITS = 0.75
+#: Units that are played at once, at most, and the information that one must add to the others, in
+#: bits.
+AT_ONCE, LEAST_MORE = 3, 0.15
 #: How much less likely than the best hypothesis one may be that a unit distinguishes, in nats.
 IN_DOUBT = 9.0
 #: Kinds of packets besides the core's of which one is changed.
@@ -79,48 +84,71 @@ class Choice:
     sought: Effect
     up: bool
 
-    def choose(self) -> Chosen | None:
-        """Return the unit with the most expected information, None where none is worth it."""
+    def choose(self) -> list[Chosen]:
+        """Return the units with the most expected information together, none where none is worth
+        it."""
         weights = self.beliefs.weights
         order = np.argsort(-weights, kind="stable")[:ALIVE]
         order = order[weights[order] > 1e-3]
-        return self.best_unit(order, weights[order])
+        return self.best_units(order, weights[order])
 
-    def which_effect(self) -> Chosen | None:
+    def checks(self) -> list[Chosen]:
+        """Return units that may refute the likeliest hypothesis although none in doubt is likely:
+        its scope, what it strikes beyond the trigger's flow, and other kinds of packets. One at a
+        time where units to the same server would disturb each other."""
+        ways: tuple[Callable[[], list[Chosen]], ...] = (
+            self.choose_scope, self.confirmation, self.other_shape,
+        )  # fmt: skip
+        found: dict[Probe, Chosen] = {}
+        for way in ways:
+            for one in way():
+                if len(found) < self.at_once:
+                    found.setdefault(one[1], one)
+        return list(found.values())
+
+    @property
+    def at_once(self) -> int:
+        """Return how many units are played at once: of those that are sent to the capture's own
+        server one might condemn it for the others; and those that show a share of losses, delays or
+        a limited rate are so many packets that they would delay each other."""
+        alone = self.sought.kind not in (INJECT, DROP) or self.sought.limit
+        return 1 if alone or not self.plays.prober.fresh_far else AT_ONCE
+
+    def which_effect(self) -> list[Chosen]:
         """Return a unit that shows which kind of effect a rule has: what it strikes, many times;
-        None where that is known or was asked."""
+        none where that is known or was asked."""
         bits = entropy_of(self.beliefs.chances)
         apart = apart_for(self.beliefs.best, 4 * MS)
         unit = self.repeated(self.core, MANY + beyond(self.beliefs.best, apart // MS), apart)
         if bits < LEAST_BITS or any(seen.through.unit == unit for seen in self.beliefs.seen):
-            return None
-        return "which effect, again and again", unit, bits
+            return []
+        return [("which effect, again and again", unit, bits)]
 
-    def choose_scope(self) -> Chosen | None:
-        """Return the unit that distinguishes best between the scopes of the likeliest hypothesis,
-        None where none does: a few packets must not decide between them."""
+    def choose_scope(self) -> list[Chosen]:
+        """Return the units that distinguish best between the scopes of the likeliest hypothesis,
+        none where none does: a few packets must not decide between them."""
         self.beliefs.add(list(alike(self.beliefs.best)))
         scores, same = self.beliefs.scores, set(alike(self.beliefs.best))
         order = np.array([at for at, one in enumerate(self.beliefs.hypotheses)
                           if one in same and scores[at] > scores.max() - IN_DOUBT])  # fmt: skip
-        return self.best_unit(order, np.ones(len(order)))
+        return self.best_units(order, np.ones(len(order)))
 
-    def confirmation(self) -> Chosen | None:
+    def confirmation(self) -> list[Chosen]:
         """Return a unit that shows what the likeliest hypothesis strikes beyond its trigger's flow,
-        None where that was played: no other hypothesis may be likely because none was tested."""
+        none where that was played: no other hypothesis may be likely because none was tested."""
         if self.beliefs.best.scope in ("packet", "flow"):
-            return None
+            return []
         word, one = next(self.units())
         played = any(seen.through.unit == one for seen in self.beliefs.seen)
-        return None if played or not is_playable(one) else (word, one, 0.0)
+        return [] if played or not is_playable(one) else [(word, one, 0.0)]
 
-    def other_shape(self) -> Chosen | None:
-        """Return a changed packet of another kind than the core's that the likeliest hypothesis
-        strikes, too, None where none distinguishes it from those that explain a flow less: one
+    def other_shape(self) -> list[Chosen]:
+        """Return changed packets of another kind than the core's that the likeliest hypothesis
+        strikes, too, none where none distinguishes it from those that explain a flow less: one
         hypothesis may cover what two rules do."""
         rule = self.beliefs.best.rule()
         if rule is None:
-            return None
+            return []
         struck = strikes(self.plays.through(self.unit, False), [rule]).struck[0]
         shapes: dict[tuple[int, str, bool], Sent] = {}
         for one, hit in zip(self.unit, struck, strict=True):
@@ -136,34 +164,43 @@ class Choice:
         scores = self.beliefs.scores
         order = np.flatnonzero(scores > scores.max() - ANOTHER - IN_DOUBT)
         order = order[np.argsort(-scores[order], kind="stable")][:ALIVE]
-        return self.best_unit(order, np.ones(len(order)), units)
+        return self.best_units(order, np.ones(len(order)), units)
 
-    def best_unit(
+    def best_units(
         self,
         order: np.ndarray[Any, Any], weights: np.ndarray[Any, Any],
         units: Iterable[tuple[str, Probe]] | None = None,
-    ) -> Chosen | None:  # fmt: skip
-        """Return the unit with the most expected information about some hypotheses (their places,
-        and weights), None where none is worth it. units: what they ask, and units; by default those
-        around the core."""
+    ) -> list[Chosen]:  # fmt: skip
+        """Return the units with the most expected information about some hypotheses (their places,
+        and weights), none where none is worth it: a first one, then what adds most to those before
+        it. Of two that are worth ENOUGH_BITS it is the one that comes first. units: what they ask,
+        and units; by default those around the core."""
         if len(order) < 2:
-            return None
+            return []
         rules = [self.beliefs.rules[at] for at in order]
         shares = weights / weights.sum()
         played = {seen.through.unit for seen in self.beliefs.seen}
-        best: Chosen | None = None
-        for word, one in units or self.units():
-            if one in played or not is_playable(one):
-                continue
-            predicted = self.predicted(one, rules)
-            bits = information(
-                self.features(predicted, one, ~self.plays.decided(one, True)), shares
-            )
-            if bits > (best[2] if best else LEAST_BITS):
-                best = word, one, bits
-            if best is not None and best[2] > 0.75:
+        asked = [(word, one) for word, one in units or self.units()
+                 if one not in played and is_playable(one)]  # fmt: skip
+        shows: dict[Probe, np.ndarray[Any, Any]] = {}
+        chosen: list[Chosen] = []
+        known, bits = np.zeros((len(order), 0), np.bool_), 0.0
+        while len(chosen) < self.at_once:
+            best: Chosen | None = None
+            for word, one in asked:
+                if one not in shows:
+                    free = ~self.plays.decided(one, True)
+                    shows[one] = self.features(self.predicted(one, rules), one, free)
+                gain = information(np.concatenate([known, shows[one]], axis=1), shares) - bits
+                if gain > (best[2] if best else LEAST_MORE if chosen else LEAST_BITS):
+                    best = word, one, gain
+                    if gain > ENOUGH_BITS:
+                        break
+            if best is None:
                 break
-        return best
+            chosen.append(best)
+            known, bits = np.concatenate([known, shows[best[1]]], axis=1), bits + best[2]
+        return chosen
 
     def units(self) -> Iterator[tuple[str, Probe]]:
         """Yield units that may distinguish the likeliest hypotheses, with what they ask."""

@@ -57,6 +57,8 @@ LONG, LATE_PARTS, IN_ORDER = 64, 4, 0.015
 #: Delay that counts, in ns, at least; deviations of the line that count where it is known how long
 #: packets wait for each other; trials in which that is found.
 LEAST_LATE, DOUBT, TRIALS = 6 * MS, 0.3, 200
+#: Datagrams of one direction of a flow that is too short to show a drop alone, at most.
+SHORT = 3
 #: Pause of a flow in which a bad time of the line ends, in ns.
 BURST = 250 * MS
 #: Time in which a kernel sends again what was lost, in ns.
@@ -179,6 +181,10 @@ def findings(outcome: Outcome, base: Baseline) -> list[Finding]:
         result += [one._replace(ends=ends, up=up) for one in chosen]
     if not any(one.score > SHOWN for one in result):
         result += pooled(outcome, base, listed)
+    shown = {(one.ends, one.up) for one in result if one.score > SHOWN}
+    result += short_flows_lost(
+        outcome, base, [one for one in listed if one[:2] not in shown], groups
+    )
     return sorted(result, key=lambda one: -one.score)
 
 
@@ -197,6 +203,39 @@ def pooled(
         if found is not None and found.score > SUSPICIOUS:
             ends = outcome.unit[found.first].ends
             result.append(found._replace(ends=ends, up=up))
+    return result
+
+
+def short_flows_lost(
+    outcome: Outcome, base: Baseline, listed: Sequence[tuple[Ends, bool, NDArray[np.int64]]],
+    groups: int,
+) -> list[Finding]:  # fmt: skip
+    """Return drops of some of the flows of few datagrams to one port, such as queries: each alone
+    is too short to show one. Each flow of which no copy delivers a packet is struck with the chance
+    that fits best; a single copy shows nothing, as the line itself loses packets in bursts."""
+    result = []
+    short = [one for one in listed if one[0].proto != TCP and len(one[2]) <= SHORT]
+    for port, up in sorted({(ends.far_port, up) for ends, up, _ in short}):
+        scores, first = [], []
+        for ends, way, places in short:
+            if (ends.far_port, way) != (port, up):
+                continue
+            sent = outcome.sent[:, places].any(axis=1)
+            silent = (outcome.lost | ~outcome.sent)[:, places].all(axis=1)
+            never = math.log(float(base.never(outcome)[places[0]]))
+            if sent.sum() >= 2:
+                scores.append(-never * sent.sum() if silent.all() else -math.inf)
+                first.append(int(places[0]))
+        if len(scores) < 2:
+            continue
+        gain = np.array(scores)
+        total = max(
+            float(np.logaddexp(math.log(1 - one), math.log(one) + gain).sum()) for one in CHANCES
+        ) - math.log(groups)  # fmt: skip
+        struck = np.flatnonzero(np.isfinite(gain))
+        if len(struck) > 1 and total > SUSPICIOUS:
+            at = first[struck[0]]
+            result.append(Finding(DROP, outcome.unit[at].ends, up, total, 1.0, at))
     return result
 
 

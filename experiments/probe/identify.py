@@ -271,39 +271,42 @@ class Identifier:
     ) -> Probe:  # fmt: skip
         """Ask what would teach most until nothing does; returns the fewest packets of a play that
         bring the likeliest rule about."""
-        unit, taught = main.unit, list[tuple[str, float]]()
-        checks, in_vain = 0, False
+        unit, state = main.unit, ""
+        asked = checks = without_news = 0
         core = core_of(self.plays, beliefs.best, unit, finding, self.forged)
-        for number in range(MOST_UNITS):
+        while asked < MOST_UNITS:
             sought = beliefs.sought
             choice = Choice(self.plays, beliefs, core, unit, sought, finding.up)
             chosen = choice.which_effect() or choice.choose()
-            if chosen is None or in_vain:
-                chosen = choice.choose_scope() or choice.confirmation() or choice.other_shape()
+            if not chosen or without_news >= IN_VAIN:
+                chosen = choice.checks()
                 checks += 1
-            if chosen is None or checks > SCOPE_CHECKS:
+            if not chosen or checks > SCOPE_CHECKS:
                 break
-            word, asked, bits = chosen
             copies = max(LineOracle(self.plays.prober, self.plays.base, sought).copies, 4)
-            question = f"{word} ({bits:.2f} bits expected)"
-            outcome = self.plays.prober.ask(question, [asked], copies)[0]
-            rest = without_found_rules(self.plays, outcome, True, sought)
-            rest = self.plays.with_held_up(rest, True, sought)
-            others = choice.others_in(asked)
-            beliefs.observe(Seen(self.plays.sent_through(outcome), rest, others=others))
-            seen = [*parts, *sizes_seen(beliefs, self.plays.base, rest)]
-            if number % 3 == 2 and beliefs.best.after:
+            question = "; ".join(f"{word} ({bits:.2f} bits expected)" for word, _, bits in chosen)
+            outcomes = self.plays.prober.ask(question, [one for _, one, _ in chosen], copies)
+            seen = list(parts)
+            for (_, one, _), outcome in zip(chosen, outcomes, strict=True):
+                rest = without_found_rules(self.plays, outcome, True, sought)
+                rest = self.plays.with_held_up(rest, True, sought)
+                others = choice.others_in(one)
+                beliefs.observe(Seen(self.plays.sent_through(outcome), rest, others=others))
+                seen += sizes_seen(beliefs, self.plays.base, rest)
+            # what costs most is done after every third unit
+            thorough = asked // 3 != (asked + len(chosen)) // 3
+            asked += len(chosen)
+            if thorough and beliefs.best.after:
                 likely = {one.match for one in beliefs.top(LIKELY)}
                 late = [one for one in with_allowances(self.plays, parts, main, sought)
                         if one.match in likely]  # fmt: skip
                 beliefs.add(list(of_subject(late, beliefs.best)))
-            beliefs.climb(seen, 1 if number % 3 else 3)
+            beliefs.climb(seen, 3 if thorough else 1)
             beliefs.prune()
-            state = beliefs.best.words, round(float(beliefs.weights.max()), 2)
-            self.plays.prober.taught(f"{state[0]}: {beliefs.weights.max():.3f}")
+            before, state = state, f"{beliefs.best.words}: {beliefs.weights.max():.2f}"
+            without_news = without_news + len(chosen) if state == before else 0
+            self.plays.prober.taught(f"{beliefs.best.words}: {beliefs.weights.max():.3f}")
             self.note(beliefs)
-            taught = [*taught[-IN_VAIN:], state]
-            in_vain = len(set(taught)) == 1 and len(taught) > IN_VAIN
             core = core_of(self.plays, beliefs.best, unit, finding, self.forged)
         beliefs.add(list(as_allowance(beliefs.best)))
         return core_of(self.plays, beliefs.best, unit, finding, self.forged)

@@ -302,10 +302,13 @@ class Plays:
         ends, first = plain[0].ends, plain[0].first
         behind = [at for at, one in enumerate(longer) if one.ends == ends and at > first]
         last = max([one.first for one in plain[:AFFECTED]] + behind[:BEHIND])
-        chosen = [at for at in around(longer, plain) if at <= last]
-        self.begin_with(
-            excerpt(in_order(longer[at] for at in chosen), len(chosen), LONG_SECONDS, [LATER_APART])
-        )
+        chosen = [longer[at] for at in around(longer, plain) if at <= last]
+        # other units show effects on flows of their own
+        affected = {one.ends for _, some in shown for one in some[:AFFECTED]}
+        affected -= {one.ends for one in chosen}
+        others = [one for unit, _ in shown for one in unit if one.ends in affected]
+        chosen += others[:PACKETS]
+        self.begin_with(excerpt(in_order(chosen), len(chosen), LONG_SECONDS, [LATER_APART]))
         if plain[0].score > PLAIN:
             self.unshortened = longer[: last + 1]
         return True

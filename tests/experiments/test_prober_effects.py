@@ -316,3 +316,18 @@ def test_losses_that_begin_late_in_a_long_flow_are_seen(late: bool) -> None:
     seen = [one for one in findings(outcome_of(unit, delay), line) if one.score > 14]
     assert [one.kind for one in seen] == ([PARTIAL] if late else [])
     assert all(one.first >= 300 for one in seen)
+
+
+@pytest.mark.parametrize(("struck", "copies", "seen"), [(4, 2, True), (4, 1, False), (1, 2, False)])
+def test_queries_of_which_some_are_never_answered_show_a_drop_together(
+    struck: int, copies: int, seen: bool
+) -> None:
+    flows = [FLOW._replace(near_port=30_000 + number, far_port=53) for number in range(20)]
+    unit = tuple(one for at, ends in enumerate(flows) for one in unit_of(1, ends)
+                 for one in [one._replace(time=at * 50 * MS)])  # fmt: skip
+    busy = tuple(one for number in range(4)
+                 for one in unit_of(100, FLOW._replace(near_port=40_000 + number)))  # fmt: skip
+    delay = np.zeros((copies, len(unit) + len(busy)), np.int64)
+    delay[:, :struck] = -1
+    found = [one for one in findings(outcome_of(unit + busy, delay), LINE) if one.kind == DROP]
+    assert [(one.ends.far_port, one.up) for one in found] == ([(53, True)] if seen else [])

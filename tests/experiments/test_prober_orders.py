@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from itertools import permutations
 from typing import Any
@@ -15,7 +16,7 @@ from midcall.experiments.probe import answer, run
 from midcall.experiments.probe.acts import Number
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, Seen, hypothesis
-from midcall.experiments.probe.choice import Choice
+from midcall.experiments.probe.choice import AT_ONCE, Choice
 from midcall.experiments.probe.effects import Finding, groups_of
 from midcall.experiments.probe.evidence import come_behind, without_found_rules
 from midcall.experiments.probe.expected import not_seen, unexplained
@@ -38,7 +39,7 @@ MS = 1_000_000
 NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
 FLOWS = [Ends(UDP, NEAR, 40_000 + number, FAR, 4_000 + number) for number in range(2)]
 LINE = Baseline((0.005, 0.005), (5e7, 5e7), (0.0, 0.0), (1e6, 1e6), ((5, 1000), (5, 1000)))
-TWICE = Effect(DOUBLE, 0.5)
+TWICE, DROPPED = Effect(DOUBLE, 0.5), Effect(DROP)
 
 
 def unit_of(count: int = 20, gap: int = 20 * MS) -> Probe:
@@ -383,8 +384,31 @@ def test_a_unit_whose_packets_another_rule_decides_teaches_nothing() -> None:
         plays.behind = behind
         choice = Choice(plays, beliefs, unit[:1], unit, TWICE, True)
         asked.append(choice.choose())
-    assert asked[0] is None
-    assert asked[1] is not None
+    assert not asked[0]
+    assert asked[1]
+
+
+@pytest.mark.parametrize(
+    ("sought", "fresh", "several"),
+    [(DROPPED, True, True), (DROPPED, False, False), (TWICE, True, False)],
+)
+def test_units_that_cannot_disturb_each_other_are_played_at_once(
+    sought: Effect, fresh: bool, several: bool
+) -> None:
+    unit = unit_of()
+    beliefs = Beliefs(LINE, [sought])
+    beliefs.add([
+        hypothesis(match, scope) for scope in ("packet", "flow", "client", "pair")
+        for match in ({"ports": [4_000]}, {"ports": ["4000-4001"]}, {"protocol": "udp"},
+                      {"size": "1-90"}, {"entropy": "0.1-"})
+    ])  # fmt: skip
+    plays = plays_of(unit)
+    plays.prober.fresh_far = fresh
+    chosen = Choice(plays, beliefs, unit[:1], unit, sought, True).choose()
+    assert (1 < len(chosen) <= AT_ONCE) if several else len(chosen) == 1
+    assert len({one for _, one, _ in chosen}) == len(chosen)
+    gains = [bits for _, _, bits in chosen]
+    assert sum(gains) <= math.log2(len(beliefs.hypotheses)) + 1e-9  # none is counted twice
 
 
 @pytest.mark.parametrize("share", [0.85, 1.0])
