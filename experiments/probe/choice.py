@@ -101,10 +101,9 @@ class Choice:
         )  # fmt: skip
         found: dict[Probe, Chosen] = {}
         for way in ways:
-            for one in way():
-                if len(found) < self.at_once:
-                    found.setdefault(one[1], one)
-        return list(found.values())
+            if len(found) < self.at_once:
+                found |= {one[1]: one for one in way()}
+        return list(found.values())[: self.at_once]
 
     @property
     def at_once(self) -> int:
@@ -318,12 +317,14 @@ class Choice:
 
     def equal_when_exact(self, found: Found) -> list[Hypothesis]:
         """Return what no unit distinguishes from a rule now that its match is exact: a rule on all
-        packets of a flow strikes the same whether it condemns the flow or not."""
+        packets of a flow strikes the same whether it condemns the flow or not, and a limit of both
+        directions as one of that in which more is sent."""
         best = found.best
         limits = found.act.get("act") in LIMITS and not found.sought.limit
         if best == found.began or "one_in" in best.keys or "on_s" in found.act or limits:
             return []
-        return self.indistinguishable(found, alike(best))
+        ways = other_ways(best, self.up) if found.sought.limit else ()
+        return self.indistinguishable(found, [*alike(best), *ways])
 
     def equal_with_others(self, found: Found, others: Sequence[Found]) -> list[Hypothesis]:
         """Return what no unit distinguishes from a rule while others are in force: packets that

@@ -60,11 +60,14 @@ MOST_LATE = 4_000
 LIKELY = 60
 #: Units without news after which no more are played.
 IN_VAIN = 4
-#: Probes of the localiser where no rule explains an effect, and its longest window in ns.
-OCTET_PROBES, LONGEST = 150, 6_000_000_000
+#: Probes and seconds of line time of the localiser where no rule explains an effect, at most, and
+#: its longest window in ns.
+OCTET_PROBES, OCTET_SECONDS, LONGEST = 150, 240.0, 6_000_000_000
 #: Rates, as parts of the measured one, with one of which a simpler match explains what was played:
 #: how soon a packet waits for long depends on small differences.
 ABOUT = (1.0, 0.97, 1.03)
+#: Limits of a rate whose numbers say what packets they strike; of a queue with classes they do not.
+MEASURED = ("police", "shape")
 #: By how many nats, and by which part of all, what was played must fit a measured begin less than
 #: the one before it to contradict it: where fillers are lost, the box counts less.
 CONTRADICTED, CONTRADICTED_PART = 10.0, 0.01
@@ -131,7 +134,7 @@ class Identifier:
             explains = other is not None and other.explained > LEAST_EXPLAINED and not other.notes
             if explains or not measured:
                 return other
-        choice = Choice(self.plays, beliefs, core, main.unit, found.sought, finding.up)
+        choice = Choice(self.plays, beliefs, core, main.unit, measured_effect(found), finding.up)
         found.equal += choice.equal_when_exact(found)
         return found
 
@@ -147,7 +150,7 @@ class Identifier:
         notes: list[str] = []
         first = not self.plays.result.found
         if first and beliefs.explained < LEAST_EXPLAINED and sought.kind not in SHARES:
-            oracle = LineOracle(self.plays.prober, self.plays.base, sought)
+            oracle = LineOracle(self.plays.prober, self.plays.base, sought, OCTET_SECONDS)
             octets, notes = self.localised(oracle, beliefs, parts, main)
         act = {"path": "on"} if self.forged and self.is_on_path(beliefs) else {}
         beliefs.add(list(alike(beliefs.best)))
@@ -293,10 +296,10 @@ class Identifier:
                 others = choice.others_in(one)
                 beliefs.observe(Seen(self.plays.sent_through(outcome), rest, others=others))
                 seen += sizes_seen(beliefs, self.plays.base, rest)
-            # what costs most is done after every third unit
-            thorough = asked // 3 != (asked + len(chosen)) // 3
+            # what costs most is done at every third unit
+            thorough, third = asked % 3 == 0, asked % 3 + len(chosen) >= 3
             asked += len(chosen)
-            if thorough and beliefs.best.after:
+            if third and beliefs.best.after:
                 likely = {one.match for one in beliefs.top(LIKELY)}
                 late = [one for one in with_allowances(self.plays, parts, main, sought)
                         if one.match in likely]  # fmt: skip
@@ -357,22 +360,32 @@ class Identifier:
 
 
 def take_simplest(found: Found) -> None:
-    """Give a rule that limits a rate the match that explains all units best with the numbers
-    measured: packets that the limit spares, as they are small or the first ones, may have looked as
-    if the match spared them. A queue with classes is left as it is: its scope is no flow."""
-    if found.act.get("act") not in ("police", "shape") or not found.sought.limit:
+    """Give a rule that limits a rate the match and direction that explain all units best with the
+    numbers measured: packets that the limit spares, as they are small, the first ones, or of the
+    direction in which less is sent, may have looked as if the rule spared them. A queue with
+    classes is left as it is: its scope is no flow."""
+    if found.act.get("act") not in MEASURED or not found.sought.limit:
         return
-    numbers = ("act", "rate_kbit", "bucket_bytes", "queue_ms")
-    limit = {key: value for key, value in found.act.items() if key in numbers}
+    limit = measured_effect(found).act
     rates = (limit["rate_kbit"] * part for part in ABOUT)
     effects = [Effect.of_limit(limit | {"rate_kbit": rate}) for rate in rates]
     beliefs = Beliefs(found.beliefs.base, effects)
     for seen in found.seen_without_spared():
         beliefs.observe(seen)
-    beliefs.add(one for one in without_windows(found.best) if not found.refutes(one))
+    either_way = (found.best, *other_ways(found.best, found.finding.up))
+    beliefs.add(one for each in either_way for one in without_windows(each)
+                if not found.refutes(one))  # fmt: skip
     if beliefs.rules:  # with measured numbers, a match may strike nothing of the capture
         found.best = beliefs.best
         found.equal = [one for one in found.equal if one != found.best]
+
+
+def measured_effect(found: Found) -> Effect:
+    """Return the effect of a rule, of a limited rate with the numbers that were measured."""
+    if found.act.get("act") not in MEASURED or not found.sought.limit:
+        return found.sought
+    numbers = ("act", "rate_kbit", "bucket_bytes", "queue_ms")
+    return Effect.of_limit({key: found.act[key] for key in numbers if key in found.act})
 
 
 def keep_seen_begin(found: Found) -> None:

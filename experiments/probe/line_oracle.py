@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.baseline import Baseline, llr_lost
-from midcall.experiments.probe.prober import MS, Outcome, Prober, has_injection
+from midcall.experiments.probe.prober import MS, Outcome, Prober, ProbesSpent, has_injection
 from midcall.testbed.probing.probe import Probe
 
 #: Kinds of effects on packets.
@@ -70,10 +70,13 @@ class Effect(NamedTuple):
 
 
 class LineOracle:
-    """Answers the localiser's questions by playing them."""
+    """Answers the localiser's questions by playing them. seconds: of line time, at most."""
 
-    def __init__(self, prober: Prober, base: Baseline, sought: Effect) -> None:
+    def __init__(
+        self, prober: Prober, base: Baseline, sought: Effect, seconds: float = math.inf
+    ) -> None:
         self.prober, self.base, self.sought = prober, base, sought
+        self.ends = prober.line + seconds
 
     @property
     def copies(self) -> int:
@@ -89,6 +92,8 @@ class LineOracle:
         """Return whether the box strikes a packet of a probe. Raises ProbesSpent."""
         if not any(one.payload or one.ends.proto != TCP for one in probe):
             return False
+        if self.prober.line > self.ends:
+            raise ProbesSpent("the line time for the octets of a trigger is spent")
         kind = self.sought.kind
         copies = self.copies
         unit = probe

@@ -23,10 +23,18 @@ from midcall.experiments.probe.expected import not_seen, unexplained
 from midcall.experiments.probe.fit import behind_lost, fits_by_share
 from midcall.experiments.probe.found import Found, Result, order_of
 from midcall.experiments.probe.kinds import effects_behind
-from midcall.experiments.probe.line_oracle import DELAY, DOUBLE, DROP, MARK, PARTIAL, Effect
+from midcall.experiments.probe.line_oracle import (
+    DELAY,
+    DOUBLE,
+    DROP,
+    MARK,
+    PARTIAL,
+    Effect,
+    LineOracle,
+)
 from midcall.experiments.probe.measure import Measure, of_datagrams
 from midcall.experiments.probe.plays import PLAIN, Plays, merged_findings
-from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome, Prober
+from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome, Prober, ProbesSpent
 from midcall.experiments.probe.search import Search
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
@@ -506,3 +514,13 @@ def test_losses_in_bursts_of_the_line_are_no_share_of_a_rule() -> None:
         assert (behind_lost(outcome) & outcome.lost).sum() == (16 if behind == 1 else 0)
         gains.append(fits_by_share(rules, outcome, base, sought).max())
     assert gains[0] < gains[1] - 20
+
+
+def test_the_localiser_of_a_trigger_ends_when_its_line_time_is_spent() -> None:
+    unit = unit_of()
+    plays = plays_of(unit)
+    oracle = LineOracle(plays.prober, LINE, DROPPED, seconds=0.5)
+    while plays.prober.line <= 0.5:
+        assert not oracle.blocked(unit[:1])
+    with pytest.raises(ProbesSpent):
+        oracle.blocked(unit[:1])

@@ -42,7 +42,7 @@ from midcall.experiments.probe.variants import without_windows
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import Policy
-from midcall.testbed.probing.probe import Probe, Sent, probe_of
+from midcall.testbed.probing.probe import Probe, Sent, in_order, probe_of
 from midcall.testbed.probing.strikes import passing, strikes
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
 from tests.experiments.prober_call import (
@@ -419,6 +419,31 @@ def test_a_rate_that_is_not_exact_makes_no_window(rate: float, begin: int, kept:
     found = Found(window, 0.9, sought, beliefs, unit[:1], finding, window, act=dict(act))
     take_simplest(found)
     assert ("packets" in found.best.keys) == kept
+
+
+@pytest.mark.parametrize("way", [None, "down"])
+def test_a_limit_that_less_traffic_of_one_direction_does_not_reach_is_one_of_both(
+    way: str | None,
+) -> None:
+    """With the rate estimated at first, the packets upwards seemed to be spared."""
+    unit = in_order(Sent(n * gap * MS, up, FLOW, bytes([n]) * 900)
+                    for up, gap in ((True, 22), (False, 12)) for n in range(120))  # fmt: skip
+    through = passing(unit, "4g", STREAM_PATIENCE)
+    act = {"act": "shape", "rate_kbit": 400.0 if way is None else 300.0, "queue_ms": 300.0}
+    both = hypothesis({"ports": [4_000]})
+    down = both._replace(way="down")
+    rule = both._replace(way=way).rule()
+    assert rule is not None
+    waits = strikes_of_limit(through, with_act([rule], Effect.of_limit(act)), LINE).struck[0]
+    outcome = outcome_of(unit, np.zeros(len(unit), bool), 4)
+    outcome = outcome._replace(delay=outcome.delay + 200 * MS * waits)
+    sought = Effect.of_limit(act | {"rate_kbit": 300.0})
+    beliefs = Beliefs(LINE, [sought])
+    beliefs.observe(Seen(through, outcome))
+    finding = Finding(PARTIAL, FLOW, False, 40.0, 0.5, 0)
+    found = Found(down, 0.9, sought, beliefs, unit[:1], finding, down, act=dict(act))
+    take_simplest(found)
+    assert found.best.way == way
 
 
 def test_packets_of_a_stream_that_are_sent_again_give_its_delay_no_direction() -> None:
