@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
 
 from tests.fuzz import targets
+from tests.fuzz.__main__ import GUIDED
 
 FOUND = sorted(targets.CRASHES.glob("*")) if targets.CRASHES.is_dir() else []
 
@@ -30,6 +32,11 @@ def test_every_target_has_a_case() -> None:
     names = {targets.NAMES[case[0]] for case in targets.cases()}
     odd = set(targets.NAMES) - names
     assert odd <= {"path"} | {name for name in odd if name.startswith("link type")}
+
+
+@pytest.mark.parametrize("name", GUIDED)
+def test_what_fuzzing_is_guided_by_exists(name: str) -> None:
+    assert importlib.util.find_spec(name) is not None
 
 
 def test_a_target_notices_what_lies_around() -> None:
