@@ -114,7 +114,8 @@ class Refiner:
                 own = self.mask[len(self.core) - 1 :]
                 mask[len(self.core) - 1 + shift :] = own
             questions.append(Question(unit, mask))
-        apart = max(self.undisturbed(one.unit) for one in questions) if timed else APART
+        spread = (self.undisturbed(one.unit) for one in questions if timed)
+        apart = max(spread, default=APART)
         return ask_all(self.prober, self.base, self.sought, questions, words, keep_far, apart,
                        unknown)  # fmt: skip
 

@@ -516,6 +516,14 @@ def test_where_nothing_is_asked_what_the_last_probe_taught_stays_noted() -> None
     assert prober.record[-1].answer == "loss 0.5%"
 
 
+def test_a_window_of_seconds_that_begins_behind_all_that_is_tried_has_no_end() -> None:
+    late = {"protocol": "udp", "seconds": "15-"}
+    core = (Sent(0, True, FLOW, bytes(60)), Sent(16_000 * MS, True, FLOW, bytes(60)))
+    refiner = refiner_of(late, late, core)
+    assert refiner.seconds(late) is not None
+    assert not refiner.refuted
+
+
 @pytest.mark.parametrize("unknown", [False, True])
 def test_a_question_of_which_no_packet_says_anything_is_asked_once(unknown: bool) -> None:
     prober, base = line_of(rule_of({"ports": [9]}, "drop"))
