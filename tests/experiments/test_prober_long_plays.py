@@ -14,6 +14,7 @@ from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.probe import identify
 from midcall.experiments.probe.asking import edge, edges
 from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, Seen, hypothesis
+from midcall.experiments.probe.conditions import conditions_around
 from midcall.experiments.probe.effects import SUSPICIOUS, Finding, findings
 from midcall.experiments.probe.excerpts import PACKETS
 from midcall.experiments.probe.fit import fits_by_share, struck_by_another
@@ -392,6 +393,22 @@ def test_a_page_on_a_stream_without_http_is_explained_by_no_rule() -> None:
     finding = Finding(INJECT, STREAM, True, 160.0, 1.0, 0)
     forged = Effect(INJECT, 1.0, 1.0, "block-page")
     assert identify.Identifier(plays, 1.0).begin(finding, [forged]) is None
+
+
+def test_the_request_that_a_page_answers_is_found_among_streams_of_a_condemned_client() -> None:
+    request = b"GET / HTTP/1.1\r\nHost: call.example.org\r\n\r\n"
+    others = [STREAM._replace(near_port=50_000 + at) for at in range(12)]
+    asks = STREAM._replace(near_port=51_000, far_port=80)
+    unit = tuple(Sent(at * 50 * MS, True, ends, request if ends == asks else bytes([at]) * 40)
+                 for at, ends in enumerate([*others, asks]))  # fmt: skip
+    prober, base = line_of(rule_of({"ports": [9]}, "drop"))
+    plays = Plays(prober, unit, Result())
+    plays.base = base
+    pages = [Event(300 * MS, True, ends, DATA, b"HTTP/1.1 403 Forbidden\r\n\r\n")
+             for ends in [*others, asks]]  # fmt: skip
+    seen = outcome_of(unit, np.zeros(len(unit), bool), 8)._replace(strange=[pages] * 8)
+    parts = conditions_around(plays, seen, Effect(INJECT, 1.0, 1.0, "block-page"))
+    assert {"name": ["call.example.org"], "name_in": ["http"]} in parts
 
 
 @pytest.mark.parametrize("measured", [True, False])
