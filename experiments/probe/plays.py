@@ -80,6 +80,8 @@ COPIES, COPIES_AGAIN, MOST_ELSEWHERE = 8, 6, 2
 #: has one copy less), and such plays, at most; packets of a flow behind the first one that shows
 #: an effect.
 MORE_COPIES, FEW_LOST, MOST_DENSE, BEHIND = 3, 0.025, 4, 60
+#: Copies of more of the capture that tell a loss from a drop.
+ENOUGH = 4
 #: Plays of the capture before a line counts as clean, at least and at most.
 LEAST_PLAYS, PLAYS = 3, 6
 #: Time in which the access network carries one copy of the capture and of more of it, in ns, and
@@ -382,16 +384,29 @@ class Plays:
 
     def look_into(self, play: Outcome, tried: Collection[Key], fresh: bool) -> list[Finding]:
         """Return the sure effects of a play of more of the capture, whose flows rules must explain
-        from then on. fresh: whether it is played to other addresses, too, and those effects are
-        looked for there that come again."""
+        from then on. Of a few copies nobody can tell a loss from a drop of those packets, so that
+        ENOUGH are played. fresh: whether it is played to other addresses, too, and those effects
+        are looked for there that come again."""
+        forged = all(one.kind == INJECT for one in self.far_beyond(play, tried))
+        copies = max(len(play.delay), 0 if forged else ENOUGH)
         if fresh:
             again = self.prober.ask(
-                MORE, [play.unit], len(play.delay), tight=False, patience=self.patience
+                MORE, [play.unit], copies, tight=False, patience=self.patience
             )[0]  # fmt: skip
             again = self.prober.moved(again, self.elsewhere(again.as_sent))
             if self.far_beyond(again, tried):
                 play = again
+        if len(play.delay) < copies:
+            own = play.unit in self.own_units
+            again = self.prober.ask(
+                MORE, [play.unit], copies - len(play.delay), tight=False, keep_far=[own],
+                patience=self.patience,
+            )[0]  # fmt: skip
+            again = again._replace(unit=play.unit) if own else self.prober.moved(again, play.unit)
+            play = joined([play, again])
         rest = self.far_beyond(play, tried)
+        if not rest:
+            return []
         self.prober.fresh_far = play.unit not in self.own_units
         play = play.part(around(play.unit, rest))
         if self.prober.fresh_far:

@@ -25,6 +25,7 @@ from midcall.experiments.probe.plays import (
     CARRIED,
     COPIES,
     COPIES_AGAIN,
+    ENOUGH,
     LEAST_PLAYS,
     MORE,
     MOST_DENSE,
@@ -119,6 +120,20 @@ def test_of_more_of_a_capture_what_shows_nothing_is_played_once(
     assert plays.look_closer(()) == []
     assert [len(units) for units in sent] == [len(planned), *[1] * (MOST_DENSE - 1)]
     assert all(units == plays.own_units[-1:] for units in sent[1:])
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_loss_that_one_copy_shows_is_told_from_a_drop_by_more_of_them(own: bool) -> None:
+    unit = tuple(Sent(n * 20 * MS, True, FLOW, n.to_bytes(2) + bytes(90)) for n in range(200))
+    plays = Plays(prober_of(rule_of({"protocol": "udp"}, "loss", loss=0.2)), unit, Result())
+    plays.base = LINE._replace(counts=((20, 1000), (20, 1000)))
+    one = plays.prober.ask("once", [unit], 1, tight=False, keep_far=[True])[0]
+    play = one._replace(unit=unit if own else plays.elsewhere(unit))
+    plays.own_units = [unit] if own else []
+    [finding] = plays.look_into(play, (), False)
+    assert finding.kind == PARTIAL
+    assert len(plays.shown[0].delay) == ENOUGH
+    assert plays.prober.fresh_far != own
 
 
 @pytest.mark.longest
