@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import betaln  # type: ignore[import-untyped]
 
 from midcall.experiments.probe.baseline import Baseline
-from midcall.experiments.probe.effects import groups_of
+from midcall.experiments.probe.effects import groups_of, mixture
 from midcall.experiments.probe.fit import MISS, affected_of, events_of
 from midcall.experiments.probe.line_oracle import BY_ITSELF, DROP, INJECT, SHARES, Effect
 from midcall.experiments.probe.prober import APART, Outcome, Prober
@@ -151,11 +151,6 @@ def per_copy(
     """Return the log-likelihood ratio of each copy."""
     gain = np.where(affected, np.log(struck / other), np.log((1 - struck) / (1 - other)))
     return np.asarray((gain * usable).sum(axis=1))
-
-
-def mixture(gains: NDArray[np.float64], chance: float) -> float:
-    """Return the sum over copies where each is struck with a chance."""
-    return float(np.logaddexp(math.log(chance) + gains, math.log(1 - chance)).sum())
 
 
 Ask = Callable[[Sequence[float]], list[bool]]

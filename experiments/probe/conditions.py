@@ -107,8 +107,9 @@ def conditions_around(plays: Plays, outcome: Outcome, sought: Effect) -> list[Ma
     where = places(through)
     shows = how_surely(outcome, plays.base, sought)
     if sought.detail == "block-page":  # a condemned client's other streams get a page, too
-        asks = {one.ends for one in outcome.unit if read(one).where == "http"}
-        shows = shows * [one.ends in asks for one in outcome.unit]
+        requests = {one.ends for at, one in enumerate(outcome.unit) if one.payload and one.up
+                    and read(with_before(outcome.unit, at)).where == "http"}  # fmt: skip
+        shows = shows * [one.ends in requests for one in outcome.unit]
     found: dict[str, Match] = {}
     for at in references(outcome.unit, shows):
         if at in where:

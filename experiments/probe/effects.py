@@ -214,28 +214,22 @@ def short_flows_lost(
     is too short to show one. Each flow of which no copy delivers a packet is struck with the chance
     that fits best; a single copy shows nothing, as the line itself loses packets in bursts."""
     result = []
-    short = [one for one in listed if one[0].proto != TCP and len(one[2]) <= SHORT]
-    for port, up in sorted({(ends.far_port, up) for ends, up, _ in short}):
-        scores, first = [], []
-        for ends, way, places in short:
-            if (ends.far_port, way) != (port, up):
-                continue
-            sent = outcome.sent[:, places].any(axis=1)
-            silent = (outcome.lost | ~outcome.sent)[:, places].all(axis=1)
-            never = math.log(float(base.never(outcome)[places[0]]))
-            if sent.sum() >= 2:
-                scores.append(-never * sent.sum() if silent.all() else -math.inf)
-                first.append(int(places[0]))
-        if len(scores) < 2:
+    # of each port and direction, the first packet of each flow, and the gain if it is struck
+    ports: dict[tuple[int, bool], list[tuple[int, float]]] = {}
+    for ends, up, places in listed:
+        copies = int(outcome.sent[:, places].any(axis=1).sum())
+        if ends.proto == TCP or len(places) > SHORT or copies < 2:
             continue
-        gain = np.array(scores)
-        total = max(
-            float(np.logaddexp(math.log(1 - one), math.log(one) + gain).sum()) for one in CHANCES
-        ) - math.log(groups)  # fmt: skip
-        struck = np.flatnonzero(np.isfinite(gain))
-        if len(struck) > 1 and total > SUSPICIOUS:
-            at = first[struck[0]]
-            result.append(Finding(DROP, outcome.unit[at].ends, up, total, 1.0, at))
+        silent = (outcome.lost | ~outcome.sent)[:, places].all()
+        gain = -copies * math.log(base.never(outcome)[places[0]]) if silent else -math.inf
+        ports.setdefault((ends.far_port, up), []).append((int(places[0]), gain))
+    for (_, up), flows in ports.items():
+        gains = np.array([gain for _, gain in flows])
+        struck = [at for at, gain in flows if math.isfinite(gain)]
+        score = max(mixture(gains, one) for one in CHANCES) - math.log(groups)
+        if len(struck) > 1 and score > SUSPICIOUS:
+            ends = outcome.unit[struck[0]].ends
+            result.append(Finding(DROP, ends, up, score, 1.0, struck[0]))
     return result
 
 
@@ -328,10 +322,15 @@ def sometimes_lost(
     if not struck or (len(struck) == copies and not stream):
         return None
     chances = (*CHANCES, 1 - MISS) if stream else CHANCES
-    fits_ = [float(np.logaddexp(math.log(1 - one), math.log(one) + gain).sum()) for one in chances]
-    total = max(fits_) - math.log(groups) - 1.0
+    total = max(mixture(gain, one) for one in chances) - math.log(groups) - 1.0
     first = min(firsts[at] for at in struck)
     return Finding(DROP, NOWHERE, True, total, 1.0, int(places[first]), len(struck) / copies)
+
+
+def mixture(gains: NDArray[np.float64], chance: float) -> float:
+    """Return the log-likelihood ratio of copies or flows of which each is struck with a chance.
+    gains: those of each if it is struck, float64[copies or flows]."""
+    return float(np.logaddexp(math.log(chance) + gains, math.log(1 - chance)).sum())
 
 
 def partly_lost(

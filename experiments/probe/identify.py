@@ -134,7 +134,8 @@ class Identifier:
             explains = other is not None and other.explained > LEAST_EXPLAINED and not other.notes
             if explains or not measured:
                 return other
-        choice = Choice(self.plays, beliefs, core, main.unit, measured_effect(found), finding.up)
+        sought = measured_limit(found) or found.sought
+        choice = Choice(self.plays, beliefs, core, main.unit, sought, finding.up)
         found.equal += choice.equal_when_exact(found)
         return found
 
@@ -364,9 +365,10 @@ def take_simplest(found: Found) -> None:
     numbers measured: packets that the limit spares, as they are small, the first ones, or of the
     direction in which less is sent, may have looked as if the rule spared them. A queue with
     classes is left as it is: its scope is no flow."""
-    if found.act.get("act") not in MEASURED or not found.sought.limit:
+    measured = measured_limit(found)
+    if measured is None:
         return
-    limit = measured_effect(found).act
+    limit = measured.act
     rates = (limit["rate_kbit"] * part for part in ABOUT)
     effects = [Effect.of_limit(limit | {"rate_kbit": rate}) for rate in rates]
     beliefs = Beliefs(found.beliefs.base, effects)
@@ -380,10 +382,10 @@ def take_simplest(found: Found) -> None:
         found.equal = [one for one in found.equal if one != found.best]
 
 
-def measured_effect(found: Found) -> Effect:
-    """Return the effect of a rule, of a limited rate with the numbers that were measured."""
+def measured_limit(found: Found) -> Effect | None:
+    """Return the effect of a limited rate with the numbers that were measured, None for others."""
     if found.act.get("act") not in MEASURED or not found.sought.limit:
-        return found.sought
+        return None
     numbers = ("act", "rate_kbit", "bucket_bytes", "queue_ms")
     return Effect.of_limit({key: found.act[key] for key in numbers if key in found.act})
 

@@ -76,7 +76,7 @@ class LineOracle:
         self, prober: Prober, base: Baseline, sought: Effect, seconds: float = math.inf
     ) -> None:
         self.prober, self.base, self.sought = prober, base, sought
-        self.ends = prober.line + seconds
+        self.line_limit = prober.line + seconds
 
     @property
     def copies(self) -> int:
@@ -92,7 +92,7 @@ class LineOracle:
         """Return whether the box strikes a packet of a probe. Raises ProbesSpent."""
         if not any(one.payload or one.ends.proto != TCP for one in probe):
             return False
-        if self.prober.line > self.ends:
+        if self.prober.line > self.line_limit:
             raise ProbesSpent("the line time for the octets of a trigger is spent")
         kind = self.sought.kind
         copies = self.copies

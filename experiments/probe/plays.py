@@ -81,7 +81,7 @@ COPIES, COPIES_AGAIN, MOST_ELSEWHERE = 8, 6, 2
 #: an effect.
 MORE_COPIES, FEW_LOST, MOST_DENSE, BEHIND = 3, 0.025, 4, 60
 #: Copies of more of the capture that tell a loss from a drop.
-ENOUGH = 4
+TELLING_COPIES = 4
 #: Plays of the capture before a line counts as clean, at least and at most.
 LEAST_PLAYS, PLAYS = 3, 6
 #: Time in which the access network carries one copy of the capture and of more of it, in ns, and
@@ -384,11 +384,11 @@ class Plays:
 
     def look_into(self, play: Outcome, tried: Collection[Key], fresh: bool) -> list[Finding]:
         """Return the sure effects of a play of more of the capture, whose flows rules must explain
-        from then on. Of a few copies nobody can tell a loss from a drop of those packets, so that
-        ENOUGH are played. fresh: whether it is played to other addresses, too, and those effects
-        are looked for there that come again."""
+        from then on. Fewer than TELLING_COPIES do not tell a loss from a drop of the packets that
+        they lost, so that more are played. fresh: whether it is played to other addresses, too, and
+        those effects are looked for there that come again."""
         forged = all(one.kind == INJECT for one in self.far_beyond(play, tried))
-        copies = max(len(play.delay), 0 if forged else ENOUGH)
+        copies = max(len(play.delay), 0 if forged else TELLING_COPIES)
         if fresh:
             again = self.prober.ask(
                 MORE, [play.unit], copies, tight=False, patience=self.patience

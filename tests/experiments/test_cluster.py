@@ -50,9 +50,7 @@ def dask(folder: Path, count: int) -> Iterator[tuple[str, list[subprocess.Popen[
     worker = ("distributed.cli.dask_worker", "--no-nanny", "--nthreads", 1, "--no-dashboard")
     with ExitStack() as stack:
         stack.enter_context(process(*scheduler, "--no-dashboard", "--scheduler-file", file))
-        until(lambda: address_in(file) is not None)
-        address = address_in(file)
-        assert address is not None
+        address = until(lambda: address_in(file))
         own = ("--local-directory", folder)
         workers = [stack.enter_context(process(*worker, *own, address)) for _ in range(count)]
         if workers:
@@ -69,12 +67,13 @@ def address_in(file: Path) -> str | None:
         return None
 
 
-def until(done: Any, patience: float = 120.0) -> None:
-    """Wait until something is so."""
+def until(done: Any, patience: float = 120.0) -> Any:
+    """Wait until something is so; returns what it is."""
     end = time.monotonic() + patience
-    while not done():
+    while not (result := done()):
         assert time.monotonic() < end, "it did not come to pass"
         time.sleep(0.02)
+    return result
 
 
 def midcall(*words: object) -> tuple[str, ...]:

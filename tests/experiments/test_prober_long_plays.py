@@ -25,11 +25,11 @@ from midcall.experiments.probe.plays import (
     CARRIED,
     COPIES,
     COPIES_AGAIN,
-    ENOUGH,
     LEAST_PLAYS,
     MORE,
     MOST_DENSE,
     SHORTER,
+    TELLING_COPIES,
     Plays,
     plain_from,
 )
@@ -132,7 +132,7 @@ def test_a_loss_that_one_copy_shows_is_told_from_a_drop_by_more_of_them(own: boo
     plays.own_units = [unit] if own else []
     [finding] = plays.look_into(play, (), False)
     assert finding.kind == PARTIAL
-    assert len(plays.shown[0].delay) == ENOUGH
+    assert len(plays.shown[0].delay) == TELLING_COPIES
     assert plays.prober.fresh_far != own
 
 
