@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Sequence
 
+from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.acts import share_interval
 from midcall.experiments.probe.beliefs import Beliefs, hypothesis
 from midcall.experiments.probe.choice import Choice
@@ -147,6 +149,7 @@ class Search:
             if len(self.result.found) > 1:
                 self.revise()
                 aside += self.take_out_refuted()
+                self.leave_out_superfluous()
             self.join_lists()
             while self.plays.worth_a_play(tried):
                 self.plays.look_again()
@@ -168,20 +171,36 @@ class Search:
         self.result.contradicted = self.is_contradicted()
 
     def identify(self, finding: Finding) -> Found | None:
-        """Return the rule behind an effect; where it explains little, and other flows or directions
-        lose another share of their packets, the rule of this effect alone."""
-        found = self.identifier.identify(finding)
+        """Return the rule behind an effect. Where it explains little, and other flows or directions
+        lose another share of their packets, the effect is taken alone; so it is at first where no
+        such share explains it."""
         losses = {one.kind for one in self.result.findings} & {DROP, PARTIAL}
-        if (found is None or not self.is_taken(found, finding)) and finding.kind in losses and (
-            len(losses) > 1
-        ):  # fmt: skip
-            alone = self.identifier.identify(finding, apart=True)
-            if alone is not None and alone.explained > LEAST_EXPLAINED:
-                found = alone
+        order = [False, True] if finding.kind in losses and len(losses) > 1 else [False]
+        if self.exceeds_shares(finding):
+            order.reverse()
+        found = None
+        for apart in order:
+            other = self.identifier.identify(finding, apart=apart)
+            if found is None or (other is not None and other.explained > LEAST_EXPLAINED):
+                found = other
+            if found is not None and self.is_taken(found, finding):
+                break
         if found is not None and self.predicts_more(found):
             self.narrow(found)
             self.take_share(found)
         return found
+
+    def exceeds_shares(self, finding: Finding) -> bool:
+        """Return whether so many datagrams of a flow and direction never arrive, in any copy, that
+        the shares of losses of other flows do not explain it: it is another rule's."""
+        shares = [one.amount for one in self.result.findings
+                  if one.kind == PARTIAL and one.ends.proto != TCP]  # fmt: skip
+        if finding.kind != DROP or finding.ends.proto == TCP or finding.chance < 1 or not shares:
+            return False
+        outcome = self.plays.shown[0]
+        places = finding.places(outcome.unit)
+        lost, sent = (some[:, places].sum(axis=0) for some in (outcome.lost, outcome.sent))
+        return int(sent[lost == sent].sum()) * -math.log(min(max(shares), 0.999)) > SHOWN
 
     def take_share(self, found: Found) -> None:
         """Take a drop of which the capture shows a share of losses alone for a loss of that share:
