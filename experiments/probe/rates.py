@@ -32,9 +32,10 @@ Floats = NDArray[np.float64]
 #: Acts that limit a rate.
 LIMITS = ("police", "shape", "prioritise")
 
-#: Packets of the flow before the writes, between two of them, and before the first write, in ns: a
-#: bucket is full again and a queue empty.
-BEFORE, BEFORE_APART, REST = 8, 150 * MS, 2_500 * MS
+#: Packets of the flow before the writes, and before those of one whose packets are only late, at
+#: most; ns between two of them, and before the first write: a bucket is full again and a queue
+#: empty.
+BEFORE, BEFORE_QUEUE, BEFORE_APART, REST = 8, 48, 150 * MS, 2_500 * MS
 #: Copies; of writes at several paces as many as leave ALONE of them expected of which the line
 #: loses none of EARLY writes, FEW_COPIES at least.
 COPIES, FEW_COPIES, ALONE, EARLY = 8, 5, 4, 20
@@ -554,11 +555,11 @@ def limit_of(fields: dict[str, Any]) -> Limit:
     return Limit(fields["act"], float(fields["rate_kbit"]), float(room), 0.0, 0.0)
 
 
-def core_of_flow(unit: Probe, first: int) -> Probe:
+def core_of_flow(unit: Probe, first: int, most: int = BEFORE) -> Probe:
     """Return the first packets of a stream, up to the first one that shows an effect."""
     ends = unit[first].ends
     own = [one for at, one in enumerate(unit) if one.ends == ends and one.payload and at <= first]
-    return tuple(own[:BEFORE])
+    return tuple(own[:most])
 
 
 def rate_limit(
@@ -571,7 +572,8 @@ def rate_limit(
     own = [at for at, one in enumerate(unit) if one.ends == ends and sent[at]]
     same = [at for at in own if unit[at].up == up and unit[at].payload]
     if ends.proto == TCP:
-        core = core_of_flow(unit, first)
+        # a queue may begin late in a stream; a bucket is not to be spent by what comes before
+        core = core_of_flow(unit, first, BEFORE_QUEUE if set(kinds) == {DELAY} else BEFORE)
         # of a stream whose kernels give up, the end never arrives
         some = {PARTIAL, DELAY, DROP} if len(core) > 1 else {PARTIAL, DELAY}
         excess, least = base.excess(outcome)[:, same], SENT_AGAIN + 6 * max(base.spread)

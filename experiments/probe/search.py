@@ -56,8 +56,9 @@ from midcall.experiments.probe.variants import mechanism
 from midcall.testbed.probing.probe import Probe
 from midcall.testbed.probing.strikes import strikes
 
-#: Effects that are looked into, at most.
-MOST_TRIES = 7
+#: Effects that are looked into, at most, and those without a rule in turn after which no more are,
+#: by how many rules are found: what is left over then is mostly how inexact these are.
+MOST_TRIES, IN_VAIN = 7, (7, 3, 1)
 #: Conditions whose values are lists that a rule has as a whole.
 LISTS = ("addresses", "dns", "name", "payload", "ports")
 #: Probability from which a further rule is named at once, as its scope may be in doubt, and below
@@ -122,16 +123,22 @@ class Search:
             return
         tried: set[Key] = set()
         aside: list[Found] = []
+        in_vain = 0
         for _ in range(MOST_TRIES):
+            rules = len(self.result.found)
+            if rules >= MOST_RULES or in_vain >= IN_VAIN[rules]:
+                break
             finding = self.plays.unexplained(tried)
-            if finding is None or len(self.result.found) >= MOST_RULES:
+            if finding is None:
                 break
             if self.explain_by_scope(finding):
                 continue
+            in_vain += 1
             found = self.identify(finding)
             known = None if found is None else self.known(found)
             if found is not None and known is not None:
                 if self.replaces(found, known):
+                    in_vain = 0
                     continue
                 if not self.is_another(found, known, finding):
                     tried |= {finding.key, *self.left_by(known, finding.kind)}
@@ -146,6 +153,7 @@ class Search:
                               if is_limited(self.plays, one)}  # fmt: skip
                 continue
             self.result.found.append(found)
+            in_vain = 0
             if len(self.result.found) > 1:
                 self.revise()
                 aside += self.take_out_refuted()

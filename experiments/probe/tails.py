@@ -134,21 +134,22 @@ class Tail:
 
     def chosen(self, core: Probe) -> str:
         """Return the form of packets that the rule strikes and the match does not meet, the first
-        one of which other rules decide none, if there is one."""
+        one of which other rules decide none, if there is one; "again" where all forms meet it."""
         plain = self.best._replace(scope="packet", way=None, after="").rule()
         rule = self.best.rule()
         if plain is None or rule is None:
             return "again"
-        second = ""
+        second, all_meet = "", True
         for form in reversed(FORMS) if self.sought.limit else FORMS:
             self.form = form
             unit = self.unit(core)
             found = strikes(self.through(unit, True), [plain, rule]).struck[:, len(core) :]
+            all_meet &= bool(found[0].any())
             if not found[0].any() and found[1].any():
                 if not (found[1] & self.decided(unit)[len(core) :]).any():
                     return form
                 second = second or form
-        return second or "noise"
+        return second or ("again" if all_meet else "noise")
 
     def body(self, number: int, up: bool) -> bytes:
         """Return the payload of a packet that follows."""
