@@ -267,6 +267,35 @@ def test_a_stream_of_equal_segments_is_played_at_several_paces(
     assert (None if limit is None else limit.act) == shown
 
 
+def test_a_queue_that_begins_late_in_a_stream_is_measured_behind_its_begin() -> None:
+    late = rule_of({"protocol": "tcp", "bytes": "6000-"}, "shape", rate_kbit=96.0, queue_ms=900.0)
+    prober, base = line_of(late, "adsl", Noise())
+    unit = tuple(Sent(at * 200 * MS, True, STREAM, bytes([at]) * 500) for at in range(24))
+    outcome = prober.ask("stream", [unit], 4)[0]
+    first = int((np.median(base.excess(outcome), axis=0) > 20 * MS).argmax())
+    assert first > 8
+    limit = rate_limit(prober, base, outcome, first, {DELAY})
+    assert limit is not None
+    assert limit.act == "shape"
+    assert limit.rate == pytest.approx(96.0, rel=0.1)
+
+
+@pytest.mark.parametrize(("match", "repeats"), [
+    ({"protocol": "udp"}, True), ({"payload": ["rtp"]}, False),
+], ids=["flow", "packet"])  # fmt: skip
+def test_what_follows_a_trigger_repeats_it_where_any_packet_meets_the_match(
+    match: dict[str, Any], repeats: bool
+) -> None:
+    """What another condition, which is not known yet, may spare."""
+    prober, base = line_of(rule_of(match, "drop"))
+    best = hypothesis(match, "flow")
+    core = tuple(Sent(at * 20 * MS, True, FLOW, b"\x80\x60" + bytes([0, at]) + bytes(160))
+                 for at in range(4))  # fmt: skip
+    tail = Tail(prober, base, Effect.of_limit(POLICE), best,
+                lambda unit, _: passing(unit, "4g", STREAM_PATIENCE), core)  # fmt: skip
+    assert tail.repeats == repeats
+
+
 @pytest.mark.parametrize(("act", "asks"), [
     ({"act": "stall", "after": {"packets": 14}}, False),
     ({"act": "police", "rate_kbit": 24.0, "bucket_bytes": 3_000}, True),

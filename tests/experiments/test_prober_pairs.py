@@ -276,6 +276,60 @@ def test_an_improbable_rule_that_its_probes_refute_explains_nothing_next_to_a_su
         assert search.plays.closer == (not out)  # what it hid is looked for again
 
 
+def finding(kind: str, ends: Ends, amount: float) -> Finding:
+    return Finding(kind, ends, True, 50.0, amount, 0)
+
+
+@pytest.mark.parametrize(("ends", "gone", "share", "exceeds"), [
+    (FLOW, 6, 0.3, True), (FLOW, 6, 0.97, False), (FLOW, 1, 0.3, False), (STREAM, 6, 0.3, False),
+], ids=["many", "as the share allows", "few", "stream"])  # fmt: skip
+def test_packets_that_never_arrive_are_another_rules_than_a_share_that_does_not_explain_them(
+    ends: Ends, gone: int, share: float, exceeds: bool
+) -> None:
+    unit = tuple(Sent(at * 20 * MS, True, ends, bytes(60)) for at in range(6))
+    delay = np.full((8, 6), 30 * MS)
+    delay[:, :gone] = -1
+    search = object.__new__(Search)
+    search.plays = SimpleNamespace(shown=[outcome_of(unit, delay)])
+    search.result = Result()
+    dropped = finding(DROP, ends, 1.0)
+    search.result.findings = [dropped]
+    assert not search.exceeds_shares(dropped)  # of no share
+    search.result.findings = [dropped, finding(PARTIAL, FLOW._replace(far_port=5_000), share)]
+    assert search.exceeds_shares(dropped) == exceeds
+
+
+def test_rules_that_others_make_needless_are_left_out_before_further_ones_are_looked_for() -> None:
+    """What they explain wrongly would hide what further rules do. Behind one rule, three effects
+    without a rule are looked into."""
+    wrong, right = (SimpleNamespace(name=one, rule=SimpleNamespace(act="delay"))
+                    for one in ("wrong", "right"))  # fmt: skip
+    names, effects = iter([wrong, right, *[None] * 9]), [finding(DELAY, FLOW, 9.0)]
+    looked: list[list[str]] = []
+    search = Search.__new__(Search)
+    search.result = Result()
+
+    def unexplained(tried: set[Any]) -> Finding:
+        looked.append([one.name for one in search.result.found])
+        return effects[0]
+
+    search.plays = SimpleNamespace(
+        look=lambda: effects, at_edge=lambda seen: False, base=LINE, worth_a_play=lambda _: False,
+        unexplained=unexplained, result=search.result, shown=[SimpleNamespace(unit=())],
+    )  # fmt: skip
+    methods = {
+        "identify": lambda _: next(names), "known": lambda _: None, "is_taken": lambda *_: True,
+        "explain_by_scope": lambda _: False, "revise": lambda: None, "conclude": lambda: None,
+        "take_out_refuted": list, "join_lists": lambda: None, "take_unsure": lambda _: None,
+        "leave_out_superfluous": lambda: search.result.found.pop(0),
+    }  # fmt: skip
+    for name, method in methods.items():
+        setattr(search, name, method)
+    search.result.unseen = None
+    search._run()
+    assert looked == [[], ["wrong"], ["right"], ["right"], ["right"]]
+
+
 def test_ports_of_flows_that_show_an_effect_are_a_range_and_a_list() -> None:
     lines = """
 0.0 > tcp peer:443/41000 syn
