@@ -133,9 +133,11 @@ class Measure:
     def refine(self, tail: Tail) -> bool:
         """Find the exact numbers of the trigger; returns whether its own probes refute it, and each
         hypothesis in which another count decides: a core has no pauses unless seconds do."""
-        found = self.found
+        found, form = self.found, tail.form
         refiner = Refiner(tail, found.best, found.core)
         best = refiner.run()
+        if tail.form == "again" != form:
+            found.form = tail.form
         others = self.with_other_counts() if refiner.refuted else []
         for other in others:
             core = core_of(self.plays, other, self.plays.shown[0].unit, found.finding, False)
@@ -323,7 +325,8 @@ class Measure:
         """Return what makes units for the rule, or for another hypothesis with another effect."""
         plays, found = self.plays, self.found
         return Tail(plays.prober, plays.base, sought or found.sought, best or found.best,
-                    plays.through, found.core, lambda unit: plays.decided(unit, True))  # fmt: skip
+                    plays.through, found.core, lambda unit: plays.decided(unit, True),
+                    found.form)  # fmt: skip
 
     def enforced(self, tail: Tail) -> Tail:
         """Find the chance with which a rule is enforced; returns what makes units for it then."""

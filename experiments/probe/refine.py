@@ -186,9 +186,22 @@ class Refiner:
                 continue
             answers = self.ask([self.core, *blank], "the trigger again")
             if not any(answers[1:]):
-                return answers[0]
+                return answers[0] or self.repeats_show()
         self.take_form(form)  # whatever follows shows the effect
         return True
+
+    def repeats_show(self) -> bool:
+        """Return whether the trigger's last packet shows the effect when it comes again, and let it
+        follow each trigger then: what follows it otherwise may lack a condition that is not known
+        yet, such as a size."""
+        form = self.tail.form
+        if form == "again" or not self.sought.limit:
+            return False
+        self.take_form("again")
+        if self.mask.any() and self.ask([self.core], "the trigger again and again")[0]:
+            return True
+        self.take_form(form)
+        return False
 
     def blank(self) -> list[Probe]:
         """Return the core with a packet like those that follow instead of the trigger; [] where the

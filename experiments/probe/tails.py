@@ -90,7 +90,7 @@ class Tail:
     def __init__(
         self, prober: Prober, base: Baseline, sought: Effect, best: Hypothesis,
         through: Callable[[Probe, bool], Passing], core: Probe,
-        decided: Callable[[Probe], NDArray[np.bool_]] | None = None,
+        decided: Callable[[Probe], NDArray[np.bool_]] | None = None, form: str = "",
     ) -> None:  # fmt: skip
         self.prober, self.base, self.sought, self.through = prober, base, sought, through
         self.best, self.decided = best, decided or (lambda unit: np.zeros(len(unit), bool))
@@ -110,7 +110,8 @@ class Tail:
         after = best.allowance
         self.wait = int(min(LATER * after.get("seconds", 0.0), MOST_WAIT) * 1e9)
         self.trigger_octets = ip_size(core[-1])
-        self.form = "again" if best.scope == "packet" or best.media else self.chosen(core)
+        again = best.scope == "packet" or best.media
+        self.form = form or ("again" if again else self.chosen(core))
         if sought.limit:  # as many packets as exceed it, of their own size
             following = self.carriers(core[-1], 0, 1)
             self.shown = over_limit(sought, min(map(ip_size, following)))
@@ -134,22 +135,21 @@ class Tail:
 
     def chosen(self, core: Probe) -> str:
         """Return the form of packets that the rule strikes and the match does not meet, the first
-        one of which other rules decide none, if there is one; "again" where all forms meet it."""
+        one of which other rules decide none, if there is one."""
         plain = self.best._replace(scope="packet", way=None, after="").rule()
         rule = self.best.rule()
         if plain is None or rule is None:
             return "again"
-        second, all_meet = "", True
+        second = ""
         for form in reversed(FORMS) if self.sought.limit else FORMS:
             self.form = form
             unit = self.unit(core)
             found = strikes(self.through(unit, True), [plain, rule]).struck[:, len(core) :]
-            all_meet &= bool(found[0].any())
             if not found[0].any() and found[1].any():
                 if not (found[1] & self.decided(unit)[len(core) :]).any():
                     return form
                 second = second or form
-        return second or ("again" if all_meet else "noise")
+        return second or "noise"
 
     def body(self, number: int, up: bool) -> bytes:
         """Return the payload of a packet that follows."""

@@ -30,6 +30,7 @@ from midcall.experiments.probe.rates import (
     share_overtaken,
     steady_limit,
 )
+from midcall.experiments.probe.refine import Refiner
 from midcall.experiments.probe.tails import Tail
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY
@@ -280,20 +281,19 @@ def test_a_queue_that_begins_late_in_a_stream_is_measured_behind_its_begin() -> 
     assert limit.rate == pytest.approx(96.0, rel=0.1)
 
 
-@pytest.mark.parametrize(("match", "repeats"), [
-    ({"protocol": "udp"}, True), ({"payload": ["rtp"]}, False),
-], ids=["flow", "packet"])  # fmt: skip
-def test_what_follows_a_trigger_repeats_it_where_any_packet_meets_the_match(
-    match: dict[str, Any], repeats: bool
-) -> None:
-    """What another condition, which is not known yet, may spare."""
-    prober, base = line_of(rule_of(match, "drop"))
-    best = hypothesis(match, "flow")
-    core = tuple(Sent(at * 20 * MS, True, FLOW, b"\x80\x60" + bytes([0, at]) + bytes(160))
-                 for at in range(4))  # fmt: skip
-    tail = Tail(prober, base, Effect.of_limit(POLICE), best,
+def test_the_trigger_comes_again_where_what_follows_lacks_a_condition_that_is_not_known() -> None:
+    """Small packets are spared, and the rule that is supposed does not say so yet."""
+    limit = {"act": "police", "rate_kbit": 24.0, "bucket_bytes": 3_000}
+    prober, base = line_of(rule_of({"protocol": "udp", "size": "60-"}, scope="packet", way="down",
+                                   **limit))  # fmt: skip
+    best = hypothesis({"protocol": "udp"}, "flow", "down")
+    core = (Sent(0, True, FLOW, bytes(20)), Sent(20 * MS, False, FLOW, bytes(160)))
+    tail = Tail(prober, base, Effect.of_limit(limit), best,
                 lambda unit, _: passing(unit, "4g", STREAM_PATIENCE), core)  # fmt: skip
-    assert tail.repeats == repeats
+    refiner = Refiner(tail, best, core)
+    assert not tail.repeats
+    assert refiner.triggers_again()
+    assert tail.repeats
 
 
 @pytest.mark.parametrize(("act", "asks"), [
