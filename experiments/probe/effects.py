@@ -544,7 +544,6 @@ def sometimes_late(
     gain = np.clip((centre - amount / 2) * amount / deviation_**2, -15.0, 15.0)
     # where half of a copy's packets are late, the line itself may have reordered them
     gain = np.minimum(gain, -np.ceil(counts / 2) * math.log(base.reordered))
-    fits_ = [float(np.logaddexp(math.log(1 - one), math.log(one) + gain).sum()) for one in CHANCES]
-    score = max(fits_) - 3.0 - math.log(groups)
+    score = max(mixture(gain, one) for one in CHANCES) - 3.0 - math.log(groups)
     first = int(places[np.flatnonzero(np.isfinite(excess[late]).any(axis=0))[0]])
     return Finding(DELAY, NOWHERE, True, score, amount, first, float(late.mean()))

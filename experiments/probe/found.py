@@ -87,7 +87,7 @@ class Found:
     leaves_other: bool = False  # whether rules behind it decide the other direction
     scope_shown: bool = False  # whether other packets have shown its scope, see `take_scope`
     spares_kinds: bool = False  # whether it strikes all kinds of payload but a few
-    form: str = ""  # of what follows its trigger, where its probes have shown which, see `Tail`
+    form: str = ""  # of what follows its trigger, where the usual one does not serve, see `Tail`
     refused: bool = False  # whether forged answers came to attempts to connect alone
 
     def refute(self, note: str) -> None:

@@ -136,7 +136,7 @@ class Measure:
         found, form = self.found, tail.form
         refiner = Refiner(tail, found.best, found.core)
         best = refiner.run()
-        if tail.form == "again" != form:
+        if tail.form != form:
             found.form = tail.form
         others = self.with_other_counts() if refiner.refuted else []
         for other in others:
@@ -326,7 +326,7 @@ class Measure:
         plays, found = self.plays, self.found
         return Tail(plays.prober, plays.base, sought or found.sought, best or found.best,
                     plays.through, found.core, lambda unit: plays.decided(unit, True),
-                    found.form)  # fmt: skip
+                    "" if best else found.form)  # fmt: skip
 
     def enforced(self, tail: Tail) -> Tail:
         """Find the chance with which a rule is enforced; returns what makes units for it then."""

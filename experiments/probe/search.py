@@ -56,9 +56,11 @@ from midcall.experiments.probe.variants import mechanism
 from midcall.testbed.probing.probe import Probe
 from midcall.testbed.probing.strikes import strikes
 
-#: Effects that are looked into, at most, and those without a rule in turn after which no more are,
-#: by how many rules are found: what is left over then is mostly how inexact these are.
-MOST_TRIES, IN_VAIN = 7, (7, 3, 1)
+#: Effects that are looked into, at most.
+MOST_TRIES = 7
+#: Of these, how many may lead to no rule, one after another: before a rule is found, behind one,
+#: and behind two. What is left over behind rules mostly shows that their numbers are not exact.
+MOST_FAILED = (MOST_TRIES, 3, 1)
 #: Conditions whose values are lists that a rule has as a whole.
 LISTS = ("addresses", "dns", "name", "payload", "ports")
 #: Probability from which a further rule is named at once, as its scope may be in doubt, and below
@@ -123,22 +125,22 @@ class Search:
             return
         tried: set[Key] = set()
         aside: list[Found] = []
-        in_vain = 0
+        failed = 0
         for _ in range(MOST_TRIES):
             rules = len(self.result.found)
-            if rules >= MOST_RULES or in_vain >= IN_VAIN[rules]:
+            if rules >= MOST_RULES or failed >= MOST_FAILED[rules]:
                 break
             finding = self.plays.unexplained(tried)
             if finding is None:
                 break
             if self.explain_by_scope(finding):
                 continue
-            in_vain += 1
+            failed += 1
             found = self.identify(finding)
             known = None if found is None else self.known(found)
             if found is not None and known is not None:
                 if self.replaces(found, known):
-                    in_vain = 0
+                    failed = 0
                     continue
                 if not self.is_another(found, known, finding):
                     tried |= {finding.key, *self.left_by(known, finding.kind)}
@@ -153,7 +155,7 @@ class Search:
                               if is_limited(self.plays, one)}  # fmt: skip
                 continue
             self.result.found.append(found)
-            in_vain = 0
+            failed = 0
             if len(self.result.found) > 1:
                 self.revise()
                 aside += self.take_out_refuted()
@@ -179,20 +181,19 @@ class Search:
         self.result.contradicted = self.is_contradicted()
 
     def identify(self, finding: Finding) -> Found | None:
-        """Return the rule behind an effect. Where it explains little, and other flows or directions
-        lose another share of their packets, the effect is taken alone; so it is at first where no
-        such share explains it."""
+        """Return the rule behind an effect. Where other flows or directions lose another share of
+        their packets, their losses are taken for the same rule's, or the effect is taken alone: at
+        first alone where those shares do not explain it, and else where such a rule explains little
+        of it."""
         losses = {one.kind for one in self.result.findings} & {DROP, PARTIAL}
-        order = [False, True] if finding.kind in losses and len(losses) > 1 else [False]
-        if self.exceeds_shares(finding):
-            order.reverse()
-        found = None
-        for apart in order:
-            other = self.identifier.identify(finding, apart=apart)
-            if found is None or (other is not None and other.explained > LEAST_EXPLAINED):
+        apart = self.exceeds_shares(finding)
+        found = self.identifier.identify(finding, apart=apart)
+        if (found is None or not self.is_taken(found, finding)) and finding.kind in losses and (
+            len(losses) > 1
+        ):  # fmt: skip
+            other = self.identifier.identify(finding, apart=not apart)
+            if other is not None and other.explained > LEAST_EXPLAINED:
                 found = other
-            if found is not None and self.is_taken(found, finding):
-                break
         if found is not None and self.predicts_more(found):
             self.narrow(found)
             self.take_share(found)

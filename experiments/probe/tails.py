@@ -82,9 +82,10 @@ class Tail:
     """Makes units from triggers for one hypothesis.
 
     decided: returns which packets of a unit other rules decide, bool[packets]; those say nothing.
-    form: what follows a trigger. "again": its last packet (rules that strike packets, and matches
-    that any packet of the flow meets); "noise", "zeros", "tiny", "long": packets that the match
-    does not meet itself, so that they are struck for the trigger's sake alone.
+    form: what follows a trigger, "" for what the hypothesis needs. "again": its last packet (rules
+    that strike packets, and matches that any packet of the flow meets); "noise", "zeros", "tiny",
+    "long": packets that the match does not meet itself, so that they are struck for the trigger's
+    sake alone.
     """
 
     def __init__(

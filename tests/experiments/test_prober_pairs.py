@@ -325,7 +325,6 @@ def test_rules_that_others_make_needless_are_left_out_before_further_ones_are_lo
     }  # fmt: skip
     for name, method in methods.items():
         setattr(search, name, method)
-    search.result.unseen = None
     search._run()
     assert looked == [[], ["wrong"], ["right"], ["right"], ["right"]]
 
