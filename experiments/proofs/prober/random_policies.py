@@ -340,12 +340,11 @@ def drawn_noise(rng: random.Random) -> Noise:
     )
 
 
-def case(seed: int, number: int, kind: str, bases: tuple[Probe, ...] = ()) -> Case:
-    """Return a case. bases: recorded calls; half of the cases use one of them."""
+def case(seed: int, number: int, kind: str) -> Case:
+    """Return a case, on a made call."""
     rng = random.Random(f"drawn policy/{seed}/{number}/{kind}")
     for _ in range(MOST_DRAWS):
-        recorded = bases and rng.random() < 0.5
-        base = shortened(rng.choice(bases) if recorded else probe_of(scene(call(rng))))
+        base = shortened(probe_of(scene(call(rng))))
         if rng.random() < MARKED:
             base = marked(rng, base)
         access = rng.choice(ACCESSES)
