@@ -33,6 +33,8 @@ WITH_PAYLOAD = "1-"
 BUSY_FLOWS = 4
 #: Packets that say what a flow is for, around which hypotheses are made besides the nearest ones.
 OPENERS = 4
+#: Packets that open a flow, around which hypotheses are made.
+OPENING = 2
 
 
 class Place(NamedTuple):
@@ -128,7 +130,7 @@ def name_match(condition: PayloadCondition) -> Match:
 
 def references(unit: Probe, shows: np.ndarray[Any, Any], most: int = 10) -> list[int]:
     """Return packets around which hypotheses are made: the first packets that show an effect, of
-    each flow, and packets of other shapes before them.
+    each flow, packets of other shapes before them, and those that open the flow of each.
 
     shows: float64[packets], how surely each packet shows the effect. Packets over TCP without a
     payload are left out: kernels send their own.
@@ -146,16 +148,20 @@ def references(unit: Probe, shows: np.ndarray[Any, Any], most: int = 10) -> list
     firsts.sort(key=lambda at: unit[at].time)
     earliest = sorted(struck, key=lambda at: unit[at].time)[:2]
     chosen += dict.fromkeys([*earliest, *firsts[:4]])
-    shapes = set()
+    around, opening = list[int](), list[int]()
     for first in firsts[:4]:
         before = [at for at in range(first) if unit[at].payload]
         same = [at for at in before if unit[at].ends == unit[first].ends]
-        for at in [*same[:4], *same[-2:], *before[:4], *before[-3:]]:
-            shape = (unit[at].ends, unit[at].up, unit[at].payload[:2], len(unit[at].payload) // 64)
-            if shape not in shapes and at not in chosen:
-                shapes.add(shape)
-                chosen.append(at)
+        around += [*same[:4], *same[-2:], *before[:4], *before[-3:]]
+        opening += same[:OPENING]
+    shapes = set()
+    for at in around:
+        shape = (unit[at].ends, unit[at].up, unit[at].payload[:2], len(unit[at].payload) // 64)
+        if shape not in shapes and at not in chosen:
+            shapes.add(shape)
+            chosen.append(at)
     chosen = chosen[:most]
+    chosen += [at for at in dict.fromkeys(opening) if at not in chosen]
     if len({unit[at].ends for at in struck}) > 1:  # one packet may have condemned a host
         chosen += openers(unit, firsts[0], chosen)
     return chosen

@@ -76,6 +76,10 @@ LEAST_STREAM, UNLIKE = 3, 0.1
 TOGETHER = 0.25
 #: Chance that a packet below a limited rate shows it: when its bucket is empty is not exact.
 EARLIER = 0.01
+#: Packets of one direction of a stream by which a stop may come earlier or later than predicted,
+#: since packets of both directions meet at the box in another order in each copy; and the chance
+#: of each such place, compared with the predicted one.
+ELSEWHERE, OF_ELSEWHERE = 2, 0.1
 #: Share of the copies that lose a datagram below which the line's own bursts may be the reason.
 RARELY_LOST = 0.5
 #: Share of flows that receive a forged answer for no reason.
@@ -297,10 +301,47 @@ def fits_by_share(
         )  # [rules, copies, flows]
         if hits is not None:
             gains = gains + hits
+        if sought.kind == DROP:
+            gains = gains + stops_elsewhere(mask, outcome, weight, flow)
         rest = np.stack([missed[places].sum() - some @ missed[places]
                          for some, places in zip(hit, own, strict=True)], axis=1)  # fmt: skip
         totals.append(by_chance(gains, quality, rest, spare))
     return np.stack(totals, axis=1)
+
+
+def stops_elsewhere(
+    struck: Bools, outcome: Outcome, weight: Floats, flow: NDArray[np.int64]
+) -> Floats:
+    """Return what ln P(outcome | rule) gains where the copies of a stream stop for good at
+    different places, of each copy that stops up to ELSEWHERE packets before or behind the place
+    that the rule predicts, float64[rules, copies, flows].
+
+    struck: bool[rules, packets]; weight: ln P(packet | struck) - ln P(packet | not struck),
+    float64[copies, packets], 0 where it cannot be judged; flow: int64[packets], as `flow_numbers`
+    returns it.
+    """
+    result = np.zeros((len(struck), len(weight), int(flow.max(initial=-1)) + 1))
+    lost = outcome.lost & outcome.streams
+    ways = 2 * flow + outcome.up
+    carries = np.array([one.ends.proto == TCP and bool(one.payload) for one in outcome.unit])
+    for way in np.unique(ways[lost.any(axis=0)]):
+        own = np.flatnonzero((ways == way) & carries)
+        stops, stop = lost[:, own].any(axis=1), lost[:, own].argmax(axis=1)
+        if len(np.unique(stop[stops])) < 2:
+            continue
+        begins = struck[:, own]
+        # a rule that stops the stream strikes all packets from one on
+        begin = len(own) - np.cumprod(begins[:, ::-1], axis=1).sum(axis=1)
+        ahead = np.concatenate([np.zeros((len(weight), 1)), weight[:, own].cumsum(axis=1)], axis=1)
+        for by in (one for one in range(-ELSEWHERE, ELSEWHERE + 1) if one):
+            near = stops[None, :] & (stop[None, :] == begin[:, None] + by)
+            near &= (begin < len(own))[:, None] & (begin > 0)[:, None]
+            rules, copies = np.nonzero(near)
+            at, first = stop[copies], begin[rules]
+            more = weight[copies, own[at]] if by < 0 else ahead[copies, first] - ahead[copies, at]
+            gain = np.maximum(more + math.log(OF_ELSEWHERE), 0.0)
+            result[rules, copies, way // 2] += gain
+    return result
 
 
 def fits_of_limit(
@@ -499,8 +540,12 @@ def agreement(
     predicted: Bools, outcome: Outcome, base: Baseline, sought: Effect
 ) -> tuple[int, int]:
     """Return (packets and flows that a rule strikes and that show the effect, those of which one
-    of both holds). predicted: bool[packets], of forged answers bool[packets + flows]."""
+    of both holds). predicted: bool[packets], of forged answers bool[packets + flows]. Of a stream
+    that is stopped for good all that comes behind shows a drop."""
     gone, count, other = shown_counts(outcome, base, sought)
+    if sought.kind == DROP:
+        gone = gone + (outcome.cut & outcome.sent).sum(axis=0)
+        count = count + (outcome.cut & outcome.sent).sum(axis=0)
     share = np.clip(gone / np.maximum(count, 1), 0.001, 0.97)
     gain = gone * np.log(share / other) + (count - gone) * np.log((1 - share) / (1 - other))
     shows = (share > other) & (gain > -math.log(WRONG))

@@ -372,9 +372,10 @@ class Plays:
                 played[at].append(one._replace(unit=timed[at]))
                 play = joined(played[at])
                 plays[at] = play if own[at] else self.prober.moved(play, others[at])
-            for at in sorted(places, key=lambda at: own[at]):  # other addresses first
-                if self.far_beyond(plays[at], tried):
-                    return self.look_into(plays[at], tried, fresh and not both)
+            sure = {at: rest for at in places if (rest := self.far_beyond(plays[at], tried))}
+            if sure:  # other addresses first, then where an effect is the surest
+                at = min(sure, key=lambda at: (own[at], -max(one.score for one in sure[at])))
+                return self.look_into(plays[at], tried, fresh and not both)
             best = {at: max((one.score for one in self.further(plays[at], tried)), default=0.0)
                     for at in places}  # fmt: skip
             places = [at for at in places if best[at] >= SUSPICIOUS]

@@ -156,7 +156,9 @@ class Search:
                 continue
             self.result.found.append(found)
             failed = 0
-            if len(self.result.found) > 1:
+            if len(self.result.found) == 1:
+                tried.clear()  # what another rule does beside this one is plainer now
+            else:
                 self.revise()
                 aside += self.take_out_refuted()
                 self.leave_out_superfluous()
