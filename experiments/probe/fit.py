@@ -321,7 +321,7 @@ def stops_elsewhere(
     returns it.
     """
     result = np.zeros((len(struck), len(weight), int(flow.max(initial=-1)) + 1))
-    lost = outcome.lost & outcome.streams
+    lost: Bools = np.asarray(outcome.lost & outcome.streams)
     ways = 2 * flow + outcome.up
     carries = np.array([one.ends.proto == TCP and bool(one.payload) for one in outcome.unit])
     for way in np.unique(ways[lost.any(axis=0)]):
