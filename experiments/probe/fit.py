@@ -326,7 +326,8 @@ def stops_elsewhere(
     carries = np.array([one.ends.proto == TCP and bool(one.payload) for one in outcome.unit])
     for way in np.unique(ways[lost.any(axis=0)]):
         own = np.flatnonzero((ways == way) & carries)
-        stops, stop = lost[:, own].any(axis=1), lost[:, own].argmax(axis=1)
+        stops: Bools = np.asarray(lost[:, own].any(axis=1))
+        stop = lost[:, own].argmax(axis=1)
         if len(np.unique(stop[stops])) < 2:
             continue
         begins = struck[:, own]
