@@ -86,7 +86,7 @@ class Model:
         key = unit, tight, keep_far
         if key not in self.known:
             self.prober.jitter, self.prober.usual = self.of.jitter, self.of.usual
-            self.prober.fresh_far, self.prober.far_bits = self.of.fresh_far, self.of.far_bits
+            self.prober.fresh_far = self.of.fresh_far
             copies = FEW if tight or len(unit) > LONG else COPIES
             # copies that take turns move each other's packets, and a queue depends on their times
             alone = self.limits and unit and not tight

@@ -9,6 +9,7 @@ does not strike all of them.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import functools
 import hashlib
 import random
@@ -57,6 +58,8 @@ MEET = 0.1
 SHARE, STREAM_SHARE = 0.8, 0.45
 #: IP octets of an acknowledgement (RFC 9293, with the timestamps of RFC 7323).
 ACKNOWLEDGEMENT = 52
+#: Bits of an address that its network has, by the bits of an address.
+NETWORK = {32: 24, 128: 64}
 #: Instead of a delay: of a packet that did not arrive, and of one not sent or that says nothing.
 LOST, NOT_SENT = -1, -2
 
@@ -257,7 +260,7 @@ class Prober:
         self.rate = {True: preset.up.rate_kbit, False: preset.down.rate_kbit}
         self.lab_only = lab_only  # every far address is mapped into the lab's range
         self.fresh_far = False
-        self.far_bits = 0  # first bits of a far address that are kept where fresh_far holds
+        self.same_network = False  # whether fresh far addresses are of the network of the own ones
 
     # -- addresses
 
@@ -270,7 +273,8 @@ class Prober:
         return bytes.fromhex("fd4d1944") + number.to_bytes(12, "big")
 
     def server(self, like: bytes) -> bytes:
-        """Return a far address that was not used before, with the first bits of another one."""
+        """Return a far address that was not used before, of the lab's range or of the network of
+        another one."""
         self.numbers += 1
         size = 8 * len(like)
         drawn = self.rng.getrandbits(size)
@@ -278,10 +282,21 @@ class Prober:
             bytes([198, 19]) + bytes(2) if size == 32 else bytes.fromhex("fd4d1945") + bytes(12),
             "big",
         )
-        keep = self.far_bits or (16 if size == 32 else 32)
-        prefix = int.from_bytes(like, "big") if self.far_bits else base
+        keep, prefix = (16 if size == 32 else 32), base
+        if self.same_network:
+            keep, prefix = NETWORK[size], int.from_bytes(like, "big")
         mask = ((1 << keep) - 1) << (size - keep)
         return ((prefix & mask) | (drawn & ~mask & ((1 << size) - 1))).to_bytes(size // 8, "big")
+
+    @contextlib.contextmanager
+    def other_hosts(self) -> Iterator[None]:
+        """Play to hosts that were not used before, of the networks of those that units name."""
+        before = self.fresh_far
+        self.fresh_far = self.same_network = True
+        try:
+            yield
+        finally:
+            self.fresh_far, self.same_network = before, False
 
     def port(self) -> int:
         """Return a port of the subscriber."""
@@ -377,7 +392,7 @@ class Prober:
             far = ends.far
             if self.fresh_far and not keep_far:
                 far = fars.setdefault(far, self.server(far))
-            elif self.lab_only:
+            if self.lab_only:
                 far = in_lab(far)
             port = ports.get((ends.near, ends.near_port))
             if port is None:

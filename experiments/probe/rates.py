@@ -36,6 +36,8 @@ LIMITS = ("police", "shape", "prioritise")
 #: most; ns between two of them, and before the first write: a bucket is full again and a queue
 #: empty.
 BEFORE, BEFORE_QUEUE, BEFORE_APART, REST = 8, 48, 150 * MS, 2_500 * MS
+#: The same before the first write where the limit may end soon, in ns.
+SHORT_REST = 300 * MS
 #: Copies; of writes at several paces as many as leave ALONE of them expected of which the line
 #: loses none of EARLY writes, FEW_COPIES at least.
 COPIES, FEW_COPIES, ALONE, EARLY = 8, 5, 4, 20
@@ -133,13 +135,14 @@ def written(own: bytes, octets: int, *names: object) -> bytes:
 
 
 def paced_unit(
-    core: Sequence[Sent], up: bool, octets: int, apart: int, count: int, own: bytes = b""
+    core: Sequence[Sent], up: bool, octets: int, apart: int, count: int, own: bytes = b"",
+    rest: int = REST,
 ) -> Probe:  # fmt: skip
-    """Return a trigger's packets, slowly, and behind a pause writes in one direction: of noise, or
-    of an own payload."""
+    """Return a trigger's packets, slowly, and behind a pause (ns) writes in one direction: of
+    noise, or of an own payload."""
     last = core[-1]
     packets = [one._replace(time=number * BEFORE_APART) for number, one in enumerate(core)]
-    begin = packets[-1].time + REST
+    begin = packets[-1].time + rest
     packets += [
         Sent(begin + number * apart, up, last.ends, written(own, octets, "paced", number, up))
         for number in range(count)
@@ -178,6 +181,17 @@ def first_drop(outcome: Outcome, base: Baseline, core: int, rate: float = 0.0) -
         float(sizes[:at].sum()), float(sizes[at]), float(times[at] - times[0]) / 1e9, wait,
         tuple(one for one in rates if one),
     )  # fmt: skip
+
+
+def stop_anywhere(outcome: Outcome, base: Baseline, core: int) -> bool:
+    """Return whether most copies of the writes behind a core come late from different writes on: a
+    limit of all that goes to their common host delays them."""
+    _, _, excess = writes_of(outcome, base, core)
+    if len(excess) < TOGETHER or excess.shape[1] < 3:
+        return False
+    first = behind_last(excess < np.median(excess[:, 0]) + CAUGHT_UP)
+    stop = first[first < excess.shape[1]]
+    return len(stop) > len(first) / 2 and np.ptp(stop) > 2 * max(2, NEARLY * stop.max())
 
 
 def behind_last(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -319,13 +333,17 @@ def are_late_alike(outcome: Outcome, base: Baseline, core: int) -> bool:
 
 def measured(
     prober: Prober, base: Baseline, core: Sequence[Sent], up: bool, paces: Sequence[float],
-    octets: int,
+    octets: int, rest: int = REST,
 ) -> tuple[Limit | None, list[tuple[float, Drop]]]:  # fmt: skip
     """Play single writes, and, unless these exclude a limit, writes of `octets` at some paces
-    (octets/s); return the limit that they show, and the paces with a drop. The writes are noise, or
-    where that does not wait the trigger's last payload: a rule may strike its kind alone."""
+    (octets/s), `rest` ns behind the trigger; return the limit that they show, and the paces with a
+    drop. The writes are noise, or where that does not wait the trigger's last payload: a rule may
+    strike its kind alone."""
     last = core[-1]
     (queue, alike), own = single_writes(prober, base, core, up, b""), b""
+    if queue is None and not prober.fresh_far:  # the copies may share the limit of a host
+        with prober.other_hosts():
+            return measured(prober, base, core, up, paces, octets, rest)
     if queue is None or alike:
         return None, []
     if not queue[0] and last.up == up and last.payload:
@@ -338,13 +356,21 @@ def measured(
     for pace in paces:
         apart = int((octets + 40) / pace * 1e9)
         count = int(min(max(SECONDS * 1e9 / apart, 12), WRITES))
-        units.append(paced_unit(core, up, octets, apart, count, own))
+        units.append(paced_unit(core, up, octets, apart, count, own, rest))
     whole = prober.least_apart(units) * SHARE / STREAM_SHARE
     wanted = math.ceil(ALONE / (1 - base.loss[up]) ** EARLY)
     copies = min(max(wanted, FEW_COPIES), COPIES)
-    outcomes = prober.ask("writes at several paces", units, copies,
-                          apart=int(max(BETWEEN, AGAIN * whole)))  # fmt: skip
-    found = [first_drop(one, base, len(core), queue[0]) for one in outcomes]
+
+    def played(question: str) -> tuple[list[Outcome], list[Drop | None]]:
+        outcomes = prober.ask(question, units, copies, apart=int(max(BETWEEN, AGAIN * whole)))
+        return outcomes, [first_drop(one, base, len(core), queue[0]) for one in outcomes]
+
+    outcomes, found = played("writes at several paces")
+    if not prober.fresh_far and any(stop_anywhere(one, base, len(core)) for one in outcomes):
+        with prober.other_hosts():
+            others = played("writes at several paces, each copy to a host of its own")
+        if any(others[1]):
+            outcomes, found = others
     drops = [one for one in found if one is not None]
     if queue[0]:
         waits = [writes_of(one, base, len(core))[2] for one in outcomes]
@@ -370,8 +396,10 @@ def stream_limit(prober: Prober, base: Baseline, core: Sequence[Sent], up: bool)
     limit, drops = measured(prober, base, core, up, paces, OCTETS)
     if limit is None and drops:  # few writes fit a small bucket, and many a large one
         room, slowest = min(one.octets for _, one in drops), min(pace for pace, _ in drops)
-        paces = [min(part * slowest, most) for part in NEXT]
-        limit, _ = measured(prober, base, core, up, paces, write_size(room))
+        around = [min(part * slowest, most) for part in NEXT]
+        limit, _ = measured(prober, base, core, up, around, write_size(room))
+        if limit is None and slowest == paces[0]:  # slower ones may last longer than the limit
+            limit, _ = measured(prober, base, core, up, paces, OCTETS, SHORT_REST)
     return limit
 
 

@@ -382,18 +382,24 @@ class Search:
             more = self.misfits() - misfits
             surer = (again.probability >= KEEPS * before.probability
                      and again.explained >= KEEPS * before.explained)  # fmt: skip
-            if more > 0 or (more == 0 and not surer):
+            refuted = bool(again.notes) and not before.notes
+            if more > 0 or refuted or (more == 0 and not surer):
                 self.put(place, before)
 
     def take_out_refuted(self) -> list[Found]:
-        """Take out the earlier rules that are improbable and that their own probes refute, and
-        return them: what they seem to explain may be the act of further rules."""
-        refuted = [one for one in self.result.found[:-1]
-                   if one.notes and one.probability < LEAST_SURE]  # fmt: skip
-        for one in refuted:
+        """Take out the earlier rules that their own probes refute and that are improbable, or
+        without which the others fit no worse, and return them: what they seem to explain may be the
+        act of further rules."""
+        taken: list[Found] = []
+        for one in [one for one in self.result.found[:-1] if one.notes]:
+            place, misfits = self.result.found.index(one), self.misfits()
             self.result.found.remove(one)
-            self.plays.closer = False  # it hid what more of the capture showed
-        return refuted
+            if one.probability < LEAST_SURE or self.misfits() <= misfits:
+                taken.append(one)
+                self.plays.closer = False  # it hid what more of the capture showed
+            else:
+                self.result.found.insert(place, one)
+        return taken
 
     def identified_again(self, before: Found) -> Found | None:
         """Return the rule behind what the others leave over; None where the one before is still the
@@ -432,16 +438,17 @@ class Search:
         return before - after
 
     def leave_out_superfluous(self) -> None:
-        """Leave out rules without which the others explain as much, first those that predict more
-        than the capture shows, then the narrowest. A rule whose own effect is left over even so is
-        kept, as is one whose units the others do not explain."""
+        """Leave out rules without which the others explain as much, first those that their own
+        probes refute, then those that predict more than the capture shows, then the narrowest. A
+        rule whose own effect is left over even so is kept, as is one whose units the others do not
+        explain."""
         if len(self.result.found) < 2:
             return
         through = self.plays.through(self.plays.capture, False)
 
-        def rank(one: Found) -> tuple[bool, int]:
+        def rank(one: Found) -> tuple[bool, bool, int]:
             struck = strikes(through, [one.as_drop]).struck[0]
-            return not self.predicts_more(one), int(struck.sum())
+            return not one.notes, not self.predicts_more(one), int(struck.sum())
 
         for found in sorted(self.result.found, key=rank):
             if len(self.result.found) < 2:
