@@ -261,19 +261,26 @@ def test_a_share_of_packets_is_one_in_so_many_unless_it_lies_far_from_that(
     assert (whole in {one["act"] for one in answer.equal_acts(found)}) == equal
 
 
-def test_an_improbable_rule_that_its_probes_refute_explains_nothing_next_to_a_sure_one() -> None:
+@pytest.mark.parametrize("needed", [True, False])
+def test_an_earlier_rule_that_its_probes_refute_explains_nothing_next_to_a_sure_one(
+    needed: bool,
+) -> None:
+    """One that is probable stays where the others fit worse without it."""
+
     def rule(probability: float, *notes: str) -> SimpleNamespace:
         return SimpleNamespace(probability=probability, notes=list(notes))
 
     sure, unsure, noted, refuted = rule(0.9), rule(0.1), rule(0.9, "why"), rule(0.1, "why")
     for last, out in ((sure, [refuted]), (refuted, [])):
-        search = object.__new__(Search)
+        search = Search.__new__(Search)
         search.plays = SimpleNamespace(closer=True)
         search.result = Result()
         search.result.found = [unsure, noted, *([refuted] if last is sure else []), last]
-        assert search.take_out_refuted() == out
-        assert search.result.found == [unsure, noted, last]
-        assert search.plays.closer == (not out)  # what it hid is looked for again
+        search.misfits = lambda: needed and noted not in search.result.found  # noqa: B023
+        taken = [*([] if needed else [noted]), *out]
+        assert search.take_out_refuted() == taken
+        assert search.result.found == [unsure, *([noted] if needed else []), last]
+        assert search.plays.closer == (not taken)  # what it hid is looked for again
 
 
 def finding(kind: str, ends: Ends, amount: float) -> Finding:

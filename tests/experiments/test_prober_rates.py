@@ -136,6 +136,42 @@ def test_the_policer_of_a_stream_is_measured_on_a_line_that_loses_packets(rate: 
     assert limit.room == pytest.approx(14_000, rel=0.4)
 
 
+@pytest.mark.parametrize(("match", "more"), [
+    ({"protocol": "tcp"}, {}), ({"addresses": ["198.51.100.0/24"]}, {}),
+    ({"protocol": "tcp"}, {"lasts_s": 3.0}),
+], ids=["any host", "hosts of a network", "for some seconds"])  # fmt: skip
+def test_the_policer_of_a_host_is_measured_with_hosts_of_the_same_network(
+    match: dict[str, Any], more: dict[str, Any]
+) -> None:
+    """Copies that go to one host spend its bucket together."""
+    ends = STREAM._replace(far=bytes([198, 51, 100, 7]))
+    core = tuple(one._replace(ends=ends) for one in HELLO)
+    rule = rule_of(match, "police", rate_kbit=110.0, bucket_bytes=12_000, scope="server", **more)
+    prober, base = line_of(rule)
+    assert not prober.fresh_far
+    limit = stream_limit(prober, base, core, False)
+    assert limit is not None
+    assert limit.act == "police"
+    assert limit.rate == pytest.approx(110, rel=0.2)
+    assert limit.room == pytest.approx(12_000, rel=0.4)
+    assert not prober.fresh_far
+
+
+def test_other_hosts_are_of_the_network_of_the_own_ones_or_of_the_lab() -> None:
+    prober, _ = line_of(rule_of({"protocol": "tcp"}, "pass"))
+    for far, bits in ((bytes([203, 0, 113, 9]), 24), (bytes.fromhex("20010db8") + bytes(12), 64)):
+        with prober.other_hosts():
+            other = prober.server(far)
+            assert other != far
+            assert other[: bits // 8] == far[: bits // 8]
+            unit = (HELLO[0]._replace(ends=STREAM._replace(near=far, far=far)),)
+            prober.lab_only = True
+            (mapped,) = prober._mapped(unit, False).values()
+            prober.lab_only = False
+            assert mapped.far.startswith((bytes([198, 19]), bytes.fromhex("fd4d1945")))
+        assert not prober.server(far).startswith(far[: bits // 8])
+
+
 @pytest.mark.parametrize("rule", [
     rule_of({"protocol": "udp"}, "police", rate_kbit=64.0, bucket_bytes=6_000),
     rule_of({"protocol": "tcp"}, "delay", delay_ms=150.0),

@@ -4,6 +4,7 @@ packets, and units that fit into a play."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.localise.messages import client_hello, noise
 from midcall.experiments.probe import run
 from midcall.experiments.probe.acts import Acts, Number, act_unit, late_part, reordered
+from midcall.experiments.probe.atoms import references
 from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
 from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
 from midcall.experiments.probe.choice import Choice, is_playable
@@ -20,16 +22,28 @@ from midcall.experiments.probe.conditions import with_allowances
 from midcall.experiments.probe.cores import TURN, in_turns
 from midcall.experiments.probe.effects import Finding, findings, joined, waits_of
 from midcall.experiments.probe.evidence import of_kind
-from midcall.experiments.probe.fit import affected_of, waits_in_streams
+from midcall.experiments.probe.fit import (
+    affected_of,
+    agreement,
+    stops_elsewhere,
+    waits_in_streams,
+)
 from midcall.experiments.probe.found import Result
 from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
 from midcall.experiments.probe.plays import Plays
-from midcall.experiments.probe.prober import Outcome, Prober
+from midcall.experiments.probe.prober import LOST, Outcome, Prober
 from midcall.experiments.probe.rates import stream_limit
 from midcall.experiments.probe.tails import Tail
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
-from midcall.testbed.probing.probe import Ends, Probe, Sent, in_order, ip_size
+from midcall.testbed.probing.probe import (
+    Ends,
+    Probe,
+    Sent,
+    flow_numbers,
+    in_order,
+    ip_size,
+)
 from midcall.testbed.probing.strikes import strikes
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
 
@@ -370,3 +384,47 @@ def test_the_packets_that_show_an_act_come_behind_an_allowance_of_seconds(second
     rule = best.rule()
     assert rule is not None
     assert strikes(tail.through(unit, True), [rule]).struck[0, slow:].all()
+
+
+def stopped(stops: Sequence[int], count: int = 10) -> Outcome:
+    """Return copies of a stream of writes that stop for good, each at its own write; -1 for one
+    that does not stop."""
+    delay = np.full((len(stops), count), 30 * MS)
+    for copy, stop in enumerate(stops):
+        if stop >= 0:
+            delay[copy, stop:] = LOST
+    return outcome_of(writes(count, 20 * MS), delay)
+
+
+@pytest.mark.parametrize(("stops", "gains"), [
+    ([4, 5, 6, -1], True), ([3, 6, 7, -1], True), ([5, 5, 5, -1], False), ([0, 8, 9, -1], False),
+], ids=["near", "nearly", "at the predicted one", "far"])  # fmt: skip
+def test_copies_of_a_stream_may_stop_near_the_predicted_packet(
+    stops: list[int], gains: bool
+) -> None:
+    """Packets of both directions meet at the box in another order in each copy."""
+    outcome, effect = stopped(stops), Effect(DROP)
+    struck = np.arange(10)[None, :] >= np.array([[5], [10]])
+    affected, usable, other = affected_of(outcome, LINE, effect)
+    weight = np.where(affected, np.log(0.97 / other), np.log(0.03 / (1 - other))) * usable
+    more = stops_elsewhere(struck, outcome, weight, flow_numbers(outcome.unit))
+    assert more.shape == (2, 4, 1)
+    assert (more[0].sum() > 0) == gains
+    assert not more[1].any()  # of a rule that strikes nothing
+    assert not more[0, 3].any()  # of a copy that does not stop
+
+
+def test_all_behind_the_stop_of_a_stream_shows_a_drop_that_is_enforced_by_chance() -> None:
+    outcome, effect = stopped([5, 5, 5, -1, -1, -1]), Effect(DROP, chance=0.5)
+    both, either = agreement(np.arange(10) >= 5, outcome, LINE, effect)
+    assert (both, either) == (5, 5)
+
+
+def test_hypotheses_are_made_around_the_packets_that_open_each_flow_with_an_effect() -> None:
+    other = STREAM._replace(near_port=STREAM.near_port + 1)
+    first = [Sent(at * MS, True, FLOW, noise(20 + 70 * at, at)) for at in range(12)]
+    second = [Sent((20 + at) * MS, True, other, noise(90 + at, at)) for at in range(4)]
+    unit = (*first, *second)
+    shows = np.zeros(len(unit))
+    shows[[11, 15]] = 1.0
+    assert {12, 13} <= set(references(unit, shows))
