@@ -154,6 +154,7 @@ class Plays:
         self.closer = False  # whether more of the capture was played for further rules
         self.unshortened: Probe = ()  # more of the capture up to a plain effect
         self.own_units: list[Probe] = []  # besides the capture, units played to its own addresses
+        self.more_own: list[Outcome] = []  # plays of more of the capture to its own addresses
         self.models: dict[str, Model] = {}  # of the rules found so far
         self.behind: list[Found] = []  # rules found that come behind the one that is identified
         # of a flow and direction, beyond what some rules explain: what several paces showed
@@ -372,6 +373,7 @@ class Plays:
                 played[at].append(one._replace(unit=timed[at]))
                 play = joined(played[at])
                 plays[at] = play if own[at] else self.prober.moved(play, others[at])
+            self.more_own = [plays[at] for at in places if own[at]]
             sure = {at: rest for at in places if (rest := self.far_beyond(plays[at], tried))}
             if sure:  # other addresses first, then where an effect is the surest
                 at = min(sure, key=lambda at: (own[at], -max(one.score for one in sure[at])))
@@ -381,6 +383,14 @@ class Plays:
             places = [at for at in places if best[at] >= SUSPICIOUS]
             if not places:
                 break
+        return []
+
+    def look_at_own(self, tried: Collection[Key]) -> list[Finding]:
+        """Return the sure effects of plays of more of the capture to its own addresses, from which
+        the search turned to others: some rules strike the own ones alone."""
+        for play in self.more_own:
+            if self.far_beyond(play, tried):
+                return self.look_into(play, tried, False)
         return []
 
     def look_into(self, play: Outcome, tried: Collection[Key], fresh: bool) -> list[Finding]:
@@ -517,6 +527,8 @@ class Plays:
         if not rest and not self.closer:
             self.closer = True
             rest = self.look_closer(tried)
+        elif not rest and self.prober.fresh_far:
+            rest = self.look_at_own(tried)
         self.result.findings += rest
         failed = Counter(kind for kind, *_ in tried)
         return min(rest, key=lambda one: failed[one.kind] >= MOST_OF_KIND, default=None)
