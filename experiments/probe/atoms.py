@@ -17,7 +17,7 @@ from midcall.experiments.localise.packet_fields import read, with_before
 from midcall.experiments.localise.payload_conditions import METHOD_WORDS, HostName, PayloadCondition
 from midcall.experiments.localise.payload_hypotheses import name_patterns
 from midcall.experiments.probe.code_points import code_points_of, word_of
-from midcall.testbed.probing.probe import Probe, Sent, flows_of
+from midcall.testbed.probing.probe import Ends, Probe, Sent, flows_of
 from midcall.testbed.probing.strikes import Passing
 from midcall.testbed.probing.virtual_line import SEGMENT
 
@@ -130,7 +130,8 @@ def name_match(condition: PayloadCondition) -> Match:
 
 def references(unit: Probe, shows: np.ndarray[Any, Any], most: int = 10) -> list[int]:
     """Return packets around which hypotheses are made: the first packets that show an effect, of
-    each flow, packets of other shapes before them, and those that open the flow of each.
+    each flow, packets of other shapes before them, those that open the flow of each, and one in the
+    middle of those of the flow and direction with the most.
 
     shows: float64[packets], how surely each packet shows the effect. Packets over TCP without a
     payload are left out: kernels send their own.
@@ -140,11 +141,11 @@ def references(unit: Probe, shows: np.ndarray[Any, Any], most: int = 10) -> list
               if shows[at] > 0.5 and (one.payload or one.ends.proto != TCP)]  # fmt: skip
     if not struck:
         return []
-    firsts: list[int] = []
-    for ends in flows_of(unit):
-        own = [at for at in struck if unit[at].ends == ends]
-        for up in (True, False):
-            firsts += [at for at in own if unit[at].up == up][:1]
+    groups: dict[tuple[Ends, bool], list[int]] = {}
+    for at in struck:
+        groups.setdefault((unit[at].ends, unit[at].up), []).append(at)
+    by_flow = list(groups.values())
+    firsts = [own[0] for own in by_flow]
     firsts.sort(key=lambda at: unit[at].time)
     earliest = sorted(struck, key=lambda at: unit[at].time)[:2]
     chosen += dict.fromkeys([*earliest, *firsts[:4]])
@@ -161,6 +162,9 @@ def references(unit: Probe, shows: np.ndarray[Any, Any], most: int = 10) -> list
             shapes.add(shape)
             chosen.append(at)
     chosen = chosen[:most]
+    # the first ones may be those that the line itself lost
+    most_struck = max(by_flow, key=len)
+    opening.append(most_struck[len(most_struck) // 2])
     chosen += [at for at in dict.fromkeys(opening) if at not in chosen]
     if len({unit[at].ends for at in struck}) > 1:  # one packet may have condemned a host
         chosen += openers(unit, firsts[0], chosen)

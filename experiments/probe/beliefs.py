@@ -447,10 +447,13 @@ class Beliefs:
         return [usable[at][0] for at in order if totals[at] > 0]
 
     def climb(self, parts: Sequence[Match], rounds: int = 3) -> None:
-        """Improve the best hypotheses by one condition more, one other, or one less."""
+        """Improve the best hypotheses by one condition more, one other, or one less, or by a single
+        one instead of all of the likeliest."""
+        single = [json.dumps(part, sort_keys=True) for part in parts]
         for _ in range(rounds):
             before = self.best
             more: list[Hypothesis] = list(self.changed(4))
+            more += [before._replace(match=match) for match in single]
             for parent in distinct(self.top(9), 3):
                 keys = parent.keys
                 for part in parts:
