@@ -61,6 +61,9 @@ ARRIVES, NEAR_END, EARLY_END, LEAST_BEHIND = 0.03, 2, 0.15, 6
 #: Share of the losses of packets close together that packets far apart have where a limit is too
 #: slow for both.
 MISSED_SLOWLY = 0.6
+#: Room of a limit behind the trigger alone, as a multiple of the one that several paces have shown,
+#: from which it is not the limit's own.
+MORE_ROOM = 2.0
 #: Octets of a bucket that lets packets through, as a share of a packet's, at least.
 LEAST_BUCKET = 0.5
 #: Share of a stream's packets far apart that are late, or that are not, at least, where a part of
@@ -488,12 +491,16 @@ class Acts:
         return None
 
     def limit_of_stream(self) -> tuple[dict[str, Any], dict[str, Number]]:
-        """Return the limit of a stream's rate, measured in the direction that it strikes."""
+        """Return the limit of a stream's rate, measured in the direction that it strikes; the one
+        that several paces have shown where the trigger alone shows much more room, which is then an
+        allowance before the limit."""
         tail = self.tail
         way = tail.best.way or tail.best.keys.get("direction")
         about = limit_of(tail.sought.act)
         found = refined(tail.prober, tail.base, self.core, way != "down", about)
-        return known_limit(about) if found is None else limit_numbers(found)
+        if found is None or found.room > MORE_ROOM * about.room:
+            return known_limit(about)
+        return limit_numbers(found)
 
     def apart(self, unit: Probe) -> int:
         """Return the time between two copies, in ns: one by one where they share a limit, as all

@@ -67,7 +67,8 @@ def effects_behind(
             first, kinds = first_place(rest, plays.base, finding), {one.kind for one in own}
             fixed = kinds == {DELAY} and delays_alike(plays, rest, finding)
             plays.limits[asked] = None if first is None or fixed else rate_limit(
-                plays.prober, plays.base, rest, first, kinds
+                plays.prober, plays.base, rest, first, kinds,
+                finding.first if finding.first in finding.places(rest.unit) else first,
             )  # fmt: skip
         limit = plays.limits[asked]
         if limit is not None and limit.rate >= LEAST_RATE:

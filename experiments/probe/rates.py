@@ -36,6 +36,8 @@ LIMITS = ("police", "shape", "prioritise")
 #: most; ns between two of them, and before the first write: a bucket is full again and a queue
 #: empty.
 BEFORE, BEFORE_QUEUE, BEFORE_APART, REST = 8, 48, 150 * MS, 2_500 * MS
+#: Packets of the flow before the writes where the limit may begin late in it, at most.
+BEFORE_LATE = 96
 #: The same before the first write where the limit may end soon, in ns.
 SHORT_REST = 300 * MS
 #: Copies; of writes at several paces as many as leave ALONE of them expected of which the line
@@ -591,10 +593,12 @@ def core_of_flow(unit: Probe, first: int, most: int = BEFORE) -> Probe:
 
 
 def rate_limit(
-    prober: Prober, base: Baseline, outcome: Outcome, first: int, kinds: Collection[str]
+    prober: Prober, base: Baseline, outcome: Outcome, first: int, kinds: Collection[str],
+    shown: int = 0,
 ) -> Limit | None:  # fmt: skip
     """Return the limit of the rate of a flow that shows some kinds of effects, None where there is
-    none. first: the first packet that shows one; packets that no copy has sent are left out."""
+    none. first, shown: places of the first packet that shows any of them, and of the first one that
+    shows the effect that is looked into; packets that no copy has sent are left out."""
     unit, ends, up = outcome.unit, outcome.unit[first].ends, outcome.unit[first].up
     sent = np.atleast_1d(outcome.sent.any(axis=0))
     own = [at for at, one in enumerate(unit) if one.ends == ends and sent[at]]
@@ -610,7 +614,13 @@ def rate_limit(
             set(kinds) == {DROP} and stops_at_once(excess, least)
         ):
             return None
-        return stream_limit(prober, base, core, up) if core and some & set(kinds) else None
+        if not core or not some & set(kinds):
+            return None
+        limit = stream_limit(prober, base, core, up)
+        whole = core_of_flow(unit, max(first, shown), BEFORE_LATE)
+        if limit is None and not {PARTIAL, DROP}.isdisjoint(kinds) and len(whole) > 2 * len(core):
+            limit = stream_limit(prober, base, whole, up)  # it may begin behind an allowance
+        return limit
     if ends.proto != UDP:
         return None
     if {PARTIAL, DROP} & set(kinds):

@@ -5,13 +5,14 @@ windows of a flow."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from midcall.experiments.probe import run
-from midcall.experiments.probe.acts import MIDDLE, SOONEST, Measured, differ, limit_numbers
+from midcall.experiments.probe.acts import MIDDLE, SOONEST, Acts, Measured, differ, limit_numbers
 from midcall.experiments.probe.asking import Question, ask_all, edges
 from midcall.experiments.probe.atoms import places, windows_with_ends
 from midcall.experiments.probe.baseline import baseline_of, control_units
@@ -33,6 +34,7 @@ from midcall.experiments.probe.rates import (
     interleaved,
     paced_unit,
     policer_of,
+    rate_limit,
     shaper_of,
     stream_limit,
 )
@@ -155,6 +157,38 @@ def test_the_policer_of_a_host_is_measured_with_hosts_of_the_same_network(
     assert limit.rate == pytest.approx(110, rel=0.2)
     assert limit.room == pytest.approx(12_000, rel=0.4)
     assert not prober.fresh_far
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_the_limit_of_a_stream_that_begins_behind_an_allowance_is_measured(late: bool) -> None:
+    more = {"after": {"bytes": 60_000, "direction": "down"}} if late else {}
+    rule = rule_of({"protocol": "tcp"}, "police", rate_kbit=160.0, bucket_bytes=6_000, **more)
+    prober, base = line_of(rule)
+    writes = [Sent((at + 1) * 5 * MS, False, STREAM, bytes([at]) * 900) for at in range(90)]
+    outcome = prober.ask("the stream", [(*HELLO, *writes)], 6)[0]
+    shown = int(np.flatnonzero((outcome.lost | outcome.resent).mean(axis=0) > 0.5)[0])
+    limit = rate_limit(prober, base, outcome, 1, {DROP, PARTIAL}, shown)
+    assert limit is not None
+    assert limit.act == "police"
+    assert limit.rate == pytest.approx(160, rel=0.1)
+    assert limit.room == pytest.approx(6_000, rel=0.3)
+
+
+@pytest.mark.parametrize(("room", "own"), [(6_500.0, True), (30_000.0, False)])
+def test_much_more_room_behind_the_trigger_alone_is_an_allowance(
+    monkeypatch: pytest.MonkeyPatch, room: float, own: bool
+) -> None:
+    about = Limit("police", 160.0, 6_000.0, 2.0, 100.0)
+    found = about._replace(rate=80.0, room=room)
+    monkeypatch.setattr("midcall.experiments.probe.acts.refined", lambda *_: found)
+    acts = Acts.__new__(Acts)
+    acts.core = HELLO
+    acts.tail = SimpleNamespace(  # type: ignore[assignment]
+        best=hypothesis({"protocol": "tcp"}, "flow"), sought=Effect.of_limit(about.fields),
+        prober=None, base=LINE,
+    )  # fmt: skip
+    act, _ = acts.limit_of_stream()
+    assert act["rate_kbit"] == (80.0 if own else 160.0)
 
 
 def test_other_hosts_are_of_the_network_of_the_own_ones_or_of_the_lab() -> None:
