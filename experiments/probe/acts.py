@@ -61,8 +61,8 @@ ARRIVES, NEAR_END, EARLY_END, LEAST_BEHIND = 0.03, 2, 0.15, 6
 #: Share of the losses of packets close together that packets far apart have where a limit is too
 #: slow for both.
 MISSED_SLOWLY = 0.6
-#: Room of a limit behind the trigger alone, as a multiple of the one that several paces have shown,
-#: from which it is not the limit's own.
+#: Bucket of a policer behind the trigger alone, as a multiple of the one that several paces have
+#: shown, from which it is not the policer's own.
 MORE_ROOM = 2.0
 #: Octets of a bucket that lets packets through, as a share of a packet's, at least.
 LEAST_BUCKET = 0.5
@@ -492,15 +492,17 @@ class Acts:
 
     def limit_of_stream(self) -> tuple[dict[str, Any], dict[str, Number]]:
         """Return the limit of a stream's rate, measured in the direction that it strikes; the one
-        that several paces have shown where the trigger alone shows much more room, which is then an
-        allowance before the limit."""
+        that several paces have shown where a policer has much more room behind the trigger alone:
+        that is an allowance before the limit, which the rule does not have yet."""
         tail = self.tail
         way = tail.best.way or tail.best.keys.get("direction")
         about = limit_of(tail.sought.act)
         found = refined(tail.prober, tail.base, self.core, way != "down", about)
-        if found is None or found.room > MORE_ROOM * about.room:
+        if found is None:
             return known_limit(about)
-        return limit_numbers(found)
+        more = about.act == "police" and not tail.best.after  # a queue may hold more than was seen
+        is_allowance = more and found.room > MORE_ROOM * about.room
+        return known_limit(about) if is_allowance else limit_numbers(found)
 
     def apart(self, unit: Probe) -> int:
         """Return the time between two copies, in ns: one by one where they share a limit, as all

@@ -545,8 +545,8 @@ def agreement(
     that is stopped for good all that comes behind shows a drop."""
     gone, count, other = shown_counts(outcome, base, sought)
     if sought.kind == DROP:
-        gone = gone + (outcome.cut & outcome.sent).sum(axis=0)
-        count = count + (outcome.cut & outcome.sent).sum(axis=0)
+        behind = (outcome.cut & outcome.sent).sum(axis=0)
+        gone, count = gone + behind, count + behind
     share = np.clip(gone / np.maximum(count, 1), 0.001, 0.97)
     gain = gone * np.log(share / other) + (count - gone) * np.log((1 - share) / (1 - other))
     shows = (share > other) & (gain > -math.log(WRONG))

@@ -374,12 +374,12 @@ class Plays:
                 play = joined(played[at])
                 plays[at] = play if own[at] else self.prober.moved(play, others[at])
             self.more_own = [plays[at] for at in places if own[at]]
-            sure = {at: rest for at in places if (rest := self.far_beyond(plays[at], tried))}
+            seen = {at: self.further(plays[at], tried) for at in places}
+            best = {at: max((one.score for one in some), default=0.0) for at, some in seen.items()}
+            sure = [at for at, some in seen.items() if any(map(is_far_beyond, some))]
             if sure:  # other addresses first, then where an effect is the surest
-                at = min(sure, key=lambda at: (own[at], -max(one.score for one in sure[at])))
+                at = min(sure, key=lambda at: (own[at], -best[at]))
                 return self.look_into(plays[at], tried, fresh and not both)
-            best = {at: max((one.score for one in self.further(plays[at], tried)), default=0.0)
-                    for at in places}  # fmt: skip
             places = [at for at in places if best[at] >= SUSPICIOUS]
             if not places:
                 break
@@ -555,8 +555,7 @@ class Plays:
 
     def far_beyond(self, outcome: Outcome, tried: Collection[Key]) -> list[Finding]:
         """Return the sure effects on packets of a play that no rule found so far strikes."""
-        return [one for one in self.further(outcome, tried)
-                if one.score > (2 if one.kind == INJECT else 1) * LEAST_FURTHER]  # fmt: skip
+        return [one for one in self.further(outcome, tried) if is_far_beyond(one)]
 
     def further(self, outcome: Outcome, tried: Collection[Key]) -> list[Finding]:
         """Return the effects on packets of a play that the rules found so far do not have."""
@@ -705,6 +704,11 @@ def place_of(one: Finding) -> tuple[str, Ends, bool]:
     """Return the kind, the flow and the direction of an effect, to whichever addresses; all kinds
     of losses are one."""
     return LOSSES[0] if one.kind in LOSSES else one.kind, *one.flow
+
+
+def is_far_beyond(one: Finding) -> bool:
+    """Return whether an effect is so sure that a further rule must explain it."""
+    return one.score > (2 if one.kind == INJECT else 1) * LEAST_FURTHER
 
 
 def merged_findings(seen: Sequence[Finding]) -> list[Finding]:

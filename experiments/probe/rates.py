@@ -38,7 +38,7 @@ LIMITS = ("police", "shape", "prioritise")
 BEFORE, BEFORE_QUEUE, BEFORE_APART, REST = 8, 48, 150 * MS, 2_500 * MS
 #: Packets of the flow before the writes where the limit may begin late in it, at most.
 BEFORE_LATE = 96
-#: The same before the first write where the limit may end soon, in ns.
+#: Time before the first write where the limit may end soon, in ns.
 SHORT_REST = 300 * MS
 #: Copies; of writes at several paces as many as leave ALONE of them expected of which the line
 #: loses none of EARLY writes, FEW_COPIES at least.
@@ -185,7 +185,7 @@ def first_drop(outcome: Outcome, base: Baseline, core: int, rate: float = 0.0) -
     )  # fmt: skip
 
 
-def stop_anywhere(outcome: Outcome, base: Baseline, core: int) -> bool:
+def stop_at_different_writes(outcome: Outcome, base: Baseline, core: int) -> bool:
     """Return whether most copies of the writes behind a core come late from different writes on: a
     limit of all that goes to their common host delays them."""
     _, _, excess = writes_of(outcome, base, core)
@@ -368,7 +368,8 @@ def measured(
         return outcomes, [first_drop(one, base, len(core), queue[0]) for one in outcomes]
 
     outcomes, found = played("writes at several paces")
-    if not prober.fresh_far and any(stop_anywhere(one, base, len(core)) for one in outcomes):
+    differ = any(stop_at_different_writes(one, base, len(core)) for one in outcomes)
+    if differ and not prober.fresh_far:
         with prober.other_hosts():
             others = played("writes at several paces, each copy to a host of its own")
         if any(others[1]):

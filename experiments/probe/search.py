@@ -157,7 +157,7 @@ class Search:
             self.result.found.append(found)
             failed = 0
             if len(self.result.found) == 1:
-                tried.clear()  # what another rule does beside this one is plainer now
+                tried.clear()  # these effects are judged without what this rule explains now
             else:
                 self.revise()
                 aside += self.take_out_refuted()

@@ -20,6 +20,7 @@ from midcall.experiments.probe.effects import SHOWN, Finding, findings
 from midcall.experiments.probe.fit import ANOTHER
 from midcall.experiments.probe.found import Found, Result
 from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, PARTIAL, REORDER, Effect
+from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome, parts_of
 from midcall.experiments.probe.search import Search
 from midcall.experiments.probe.variants import alike, of_subject
@@ -350,3 +351,28 @@ def test_ports_of_flows_that_show_an_effect_are_a_range_and_a_list() -> None:
         {"ports": ["3478-4500"]}, {"ports": [3478, 4500]},
     ]  # fmt: skip
     assert not list(lists_of_ports(unit, np.array([1.0, 0, 0, 0])))
+
+
+def test_plays_to_the_own_addresses_are_looked_into_where_others_show_nothing_more() -> None:
+    """Of those, the one that shows an effect is taken, to its own addresses."""
+    plays = Plays.__new__(Plays)
+    plays.more_own = [SimpleNamespace(name=one) for one in ("clean", "dropped")]
+    dropped = [finding(DROP, FLOW, 1.0)]
+    plays.far_beyond = lambda play, tried: dropped if play.name == "dropped" and not tried else []
+    plays.look_into = lambda play, tried, fresh: [(play.name, fresh)]
+    assert plays.look_at_own(()) == [("dropped", False)]
+    assert plays.look_at_own({dropped[0].key}) == []
+
+
+def test_more_of_the_capture_is_looked_into_where_an_effect_is_the_surest() -> None:
+    scores = {b"first": 20.0, b"surest": 90.0, b"none": 0.0}
+    units = [(Sent(0, True, FLOW, name),) for name in scores]
+    plays = Plays.__new__(Plays)
+    plays.result, plays.base, plays.patience, plays.own_units = Result(), LINE, None, []
+    plays.more_units = lambda: units
+    plays.prober = SimpleNamespace(fresh_far=False, ask=lambda *_, **__: [
+        outcome_of(unit, np.full((1, 1), 30 * MS)) for unit in units])  # fmt: skip
+    plays.further = lambda play, _: [
+        finding(DROP, FLOW, 1.0)._replace(score=scores[play.unit[0].payload])]  # fmt: skip
+    plays.look_into = lambda play, *_: [play.unit[0].payload]
+    assert plays.look_closer(()) == [b"surest"]

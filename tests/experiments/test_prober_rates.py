@@ -174,21 +174,24 @@ def test_the_limit_of_a_stream_that_begins_behind_an_allowance_is_measured(late:
     assert limit.room == pytest.approx(6_000, rel=0.3)
 
 
-@pytest.mark.parametrize(("room", "own"), [(6_500.0, True), (30_000.0, False)])
-def test_much_more_room_behind_the_trigger_alone_is_an_allowance(
-    monkeypatch: pytest.MonkeyPatch, room: float, own: bool
+@pytest.mark.parametrize(("act", "room", "after", "own"), [
+    ("police", 6_500.0, "", True), ("police", 30_000.0, "", False),
+    ("police", 30_000.0, '{"bytes": 40000}', True), ("shape", 30_000.0, "", True),
+], ids=["as much", "more", "behind an allowance", "a queue"])  # fmt: skip
+def test_a_much_larger_bucket_behind_the_trigger_alone_is_an_allowance(
+    monkeypatch: pytest.MonkeyPatch, act: str, room: float, after: str, own: bool
 ) -> None:
-    about = Limit("police", 160.0, 6_000.0, 2.0, 100.0)
+    about = Limit(act, 160.0, 6_000.0, 2.0, 100.0)
     found = about._replace(rate=80.0, room=room)
     monkeypatch.setattr("midcall.experiments.probe.acts.refined", lambda *_: found)
     acts = Acts.__new__(Acts)
     acts.core = HELLO
     acts.tail = SimpleNamespace(  # type: ignore[assignment]
-        best=hypothesis({"protocol": "tcp"}, "flow"), sought=Effect.of_limit(about.fields),
-        prober=None, base=LINE,
+        best=hypothesis({"protocol": "tcp"}, "flow", None, after),
+        sought=Effect.of_limit(about.fields), prober=None, base=LINE,
     )  # fmt: skip
-    act, _ = acts.limit_of_stream()
-    assert act["rate_kbit"] == (80.0 if own else 160.0)
+    numbers, _ = acts.limit_of_stream()
+    assert numbers["rate_kbit"] == (80.0 if own else 160.0)
 
 
 def test_other_hosts_are_of_the_network_of_the_own_ones_or_of_the_lab() -> None:

@@ -428,3 +428,20 @@ def test_hypotheses_are_made_around_the_packets_that_open_each_flow_with_an_effe
     shows = np.zeros(len(unit))
     shows[[11, 15]] = 1.0
     assert {12, 13} <= set(references(unit, shows))
+
+
+def test_hypotheses_are_made_around_a_typical_packet_that_shows_the_effect() -> None:
+    """The first ones may be those that the line itself lost."""
+    unit = tuple(Sent(at * MS, True, FLOW, noise(40 + at % 3, at)) for at in range(60))
+    shows = np.zeros(len(unit))
+    shows[[0, 1, *range(20, 41)]] = 1.0
+    assert 29 in references(unit, shows)
+
+
+def test_single_conditions_are_weighed_with_the_mechanism_of_the_likeliest_rule() -> None:
+    """They are far from a rule of several conditions, one condition more or less at a time."""
+    first = hypothesis({"packets": "1-2", "protocol": "udp", "size": "39-544"}, "flow", "up")
+    beliefs = Beliefs(LINE, [Effect(PARTIAL, 0.15)])
+    beliefs.add([first])
+    beliefs.climb([{"payload": ["rtp"]}], 1)
+    assert hypothesis({"payload": ["rtp"]}, "flow", "up") in beliefs.hypotheses
