@@ -459,6 +459,17 @@ def test_datagrams_that_always_arrive_between_lost_ones_show_no_loss() -> None:
     assert found.act["act"] == "loss"
 
 
+def test_copies_in_which_the_trigger_of_a_drop_was_lost_show_no_loss() -> None:
+    unit = unit_of(40)
+    lost = np.ones((8, len(unit)), bool)
+    lost[0] = np.random.default_rng(3).random(len(unit)) < 0.1  # what the line itself loses
+    found = found_of(hypothesis({"protocol": "udp"}))
+    found.beliefs.seen.append(Seen(passing(unit, "4g", STREAM_PATIENCE), outcome_of(unit, lost)))
+    found.act = {"act": "drop"}
+    Measure(plays_of(unit), found, 1.0, False).take_loss_of_datagrams()
+    assert found.act == {"act": "drop"}
+
+
 @pytest.mark.longest
 def test_a_drop_for_half_of_the_clients_of_a_lossy_line_is_no_loss() -> None:
     rule = rule_of({"protocol": "udp"}, "drop", probability=0.5, per="client")
