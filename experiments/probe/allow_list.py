@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from midcall.experiments.localise.messages import exemplars, noise
+from midcall.experiments.localise.messages import noise
 from midcall.experiments.localise.mutations import flipped_bit
 from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.probe.asking import edge
@@ -18,14 +18,12 @@ from midcall.experiments.probe.found import AllowList
 from midcall.experiments.probe.line_oracle import DROP
 from midcall.experiments.probe.refine import Refiner
 from midcall.experiments.probe.tails import PAUSE
-from midcall.experiments.probe.units import as_large
+from midcall.experiments.probe.units import DNS, ends_of_kinds, other_kinds
 from midcall.testbed.probing.probe import Ends, Probe, Sent
 
 #: Keys of a match with which kinds of payload and ports may pass: it is on neither.
 KEYS = {"protocol", "direction", "addresses", *WINDOWS}
-#: The port of DNS, where nothing else is recognised, another port, and ports that an allow-list may
-#: have.
-DNS, OTHER = 53, 50_000
+#: Ports that an allow-list may have.
 PORTS = (DNS, 80, 123, 443, 853)
 #: Far addresses of the capture that are tried, and matches of those that pass, at most.
 MOST_FARS, MOST_DESTINATIONS = 6, 3
@@ -153,24 +151,6 @@ def struck_instead(
     return next((one for one, hit in zip(kinds.values(), hits, strict=False)
                  if hit and len(one.payload) <= most and read(one).kind != read(last).kind
                  and one.ends == last.ends), None)  # fmt: skip
-
-
-def ends_of_kinds(last: Sent) -> Ends:
-    """Return the ends at which kinds of payload are tried: those of a trigger, but for DNS."""
-    return last.ends if last.ends.far_port != DNS else last.ends._replace(far_port=OTHER)
-
-
-def other_kinds(last: Sent) -> dict[str, Sent]:
-    """Return a packet of each kind of payload but the trigger's, as large as that if it can be."""
-    kinds: dict[str, Sent] = {}
-    ends = ends_of_kinds(last)
-    for body in exemplars(last.ends.proto).values():
-        one = as_large(last._replace(payload=body, ends=ends), len(last.payload))
-        if read(one).kind == "unknown" and body[2:3] == b"\x01":
-            one = one._replace(ends=ends._replace(far_port=DNS))  # a question is one there only
-        kinds.setdefault(read(one).kind, one)
-    kinds.pop(read(last).kind, None)
-    return kinds
 
 
 def passing_destinations(refiner: Refiner, others: Sequence[Ends]) -> list[dict[str, Any]]:

@@ -478,10 +478,12 @@ def come_twice(outcome: Outcome, places: NDArray[np.int64], groups: int) -> Find
 def come_marked(outcome: Outcome, places: NDArray[np.int64], groups: int) -> Finding | None:
     """Return datagrams that come with a code point which the line itself does not give them; of
     several code points, the one of most datagrams is the finding's amount."""
-    if outcome.points is None or not (outcome.points[:, places] >= 0).any():
+    if outcome.points is None:
         return None
     come = outcome.delay[:, places] >= 0
     values = outcome.points[:, places][come]
+    if not (values >= 0).any():
+        return None
     point = int(np.bincount(values[values >= 0]).argmax())
     marked = (outcome.points[:, places] == point) & come
     count, gone = int(come.sum()), int(marked.sum())

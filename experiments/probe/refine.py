@@ -17,7 +17,7 @@ import numpy as np
 
 from midcall.captures.packets.numbers import TCP
 from midcall.captures.wire.stun import method_bits
-from midcall.experiments.localise.messages import exemplars, noise, resized
+from midcall.experiments.localise.messages import noise, resized
 from midcall.experiments.localise.mutations import LISTED, flipped_bit, with_ends
 from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.localise.payload_conditions import METHOD_WORDS
@@ -40,7 +40,7 @@ from midcall.experiments.probe.line_oracle import (
 )
 from midcall.experiments.probe.prober import APART, MS, SHARE, one_by_one
 from midcall.experiments.probe.tails import FORMS, PAUSE, Tail
-from midcall.experiments.probe.units import again
+from midcall.experiments.probe.units import again, ends_of_kinds, other_kinds
 from midcall.testbed.policy.language import METHODS
 from midcall.testbed.policy.syntax import CODE_POINTS, span
 from midcall.testbed.probing.probe import Probe, Sent, in_order, ip_size
@@ -386,15 +386,12 @@ class Refiner:
         """Return the kinds of payload that are struck, [] for all, also where few pass that an
         allow-list can name."""
         last = self.core[-1]
-        bodies = exemplars(last.ends.proto)
-        by_kind: dict[str, bytes] = {}
-        for body in bodies.values():
-            by_kind.setdefault(read(last._replace(payload=body)).kind, body)
+        ends = last.ends if "ports" in keys else ends_of_kinds(last)
+        by_kind = {kind: one for kind, one in other_kinds(last).items() if one.ends == ends}
         own = read(last).kind
-        by_kind.pop(own, None)
         if "size" in keys or not by_kind:
             return None
-        cores = [self.with_last(last._replace(payload=body)) for body in by_kind.values()]
+        cores = [self.with_last(one) for one in by_kind.values()]
         answers = self.ask(cores, "which kinds of payload")
         hits = [kind for kind, hit in zip(by_kind, answers, strict=True) if hit]
         spared = len(by_kind) - len(hits)

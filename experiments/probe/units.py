@@ -41,6 +41,8 @@ DENSE, FEW, DENSE_APART, ADDED = 24, 12, 12 * MS, 600
 LATER, LATER_APART, KEPT = 3, 1_900 * MS, 0.5
 #: First packets with a payload, of a flow or of its subscriber, in which its name is looked for.
 NAMED = 4
+#: The port of DNS, where nothing else is recognised, and another port.
+DNS, OTHER = 53, 50_000
 #: The first port that is not well known (RFC 6335).
 FIRST_REGISTERED = 1024
 #: Octets of a payload whose last two may be a number, at least: of one that has a header, and of
@@ -327,6 +329,24 @@ def message(one: Sent) -> tuple[str, int, str, int]:
     """Return what the payload of a packet is, whatever its size: kind, STUN method, name, hello."""
     reading = read(one)
     return reading.kind, reading.method, reading.name, reading.hello
+
+
+def ends_of_kinds(last: Sent) -> Ends:
+    """Return the ends at which kinds of payload are tried: those of a trigger, but for DNS."""
+    return last.ends if last.ends.far_port != DNS else last.ends._replace(far_port=OTHER)
+
+
+def other_kinds(last: Sent) -> dict[str, Sent]:
+    """Return a packet of each kind of payload but the trigger's, as large as that if it can be."""
+    kinds: dict[str, Sent] = {}
+    ends = ends_of_kinds(last)
+    for body in exemplars(last.ends.proto).values():
+        one = as_large(last._replace(payload=body, ends=ends), len(last.payload))
+        if read(one).kind == "unknown" and body[2:3] == b"\x01":
+            one = one._replace(ends=ends._replace(far_port=DNS))  # a question is one there only
+        kinds.setdefault(read(one).kind, one)
+    kinds.pop(read(last).kind, None)
+    return kinds
 
 
 def other_names(one: Sent, name: str, where: str) -> Iterator[tuple[str, Sent]]:

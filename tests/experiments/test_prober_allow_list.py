@@ -15,7 +15,7 @@ from midcall.captures.packets.numbers import UDP
 from midcall.experiments.localise.messages import exemplars
 from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.probe import allow_list, run
-from midcall.experiments.probe.allow_list import DNS, destinations_of, ends_of_kinds, other_kinds
+from midcall.experiments.probe.allow_list import destinations_of
 from midcall.experiments.probe.baseline import baseline_of, control_units
 from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
 from midcall.experiments.probe.conditions import list_of_kinds
@@ -26,6 +26,7 @@ from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
 from midcall.experiments.probe.refine import Refiner
 from midcall.experiments.probe.tails import Tail
+from midcall.experiments.probe.units import DNS, ends_of_kinds, other_kinds
 from midcall.experiments.proofs.prober.score import as_well
 from midcall.testbed.policy.operator import Policy
 from midcall.testbed.probing.probe import Probe, Sent, in_order
