@@ -33,6 +33,8 @@ WITH_PAYLOAD = "1-"
 BUSY_FLOWS = 4
 #: Packets that say what a flow is for, around which hypotheses are made besides the nearest ones.
 OPENERS = 4
+#: Seconds since a flow began that are a condition, at least.
+LEAST_AGE = 0.05
 #: Packets that open a flow, around which hypotheses are made.
 OPENING = 2
 
@@ -59,16 +61,29 @@ def places(through: Passing, way: str | None = None) -> dict[int, Place]:
         number = int(through.packet[at])
         if number < 0 or number in result:
             continue
-        state = through.states[at]
-        age = (int(through.time[at]) - int(state["first_time"])) / 1e9
-        result[number] = Place(
-            *through.counts(at, way),
-            age,
-            APPS[int(state["app"])],
-            ROLES[int(state["role"])],
-            VERDICTS[int(state["verdict"])],
-            bool(int(state["state"]) & QUIC),
-        )
+        result[number] = place_at(through, at, way)
+    return result
+
+
+def place_at(through: Passing, at: int, way: str | None = None) -> Place:
+    """Return the place of one packet. at: its number among those that pass the box."""
+    state = through.states[at]
+    age = (int(through.time[at]) - int(state["first_time"])) / 1e9
+    return Place(
+        *through.counts(at, way),
+        age,
+        APPS[int(state["app"])],
+        ROLES[int(state["role"])],
+        VERDICTS[int(state["verdict"])],
+        bool(int(state["state"]) & QUIC),
+    )
+
+
+def counts_from(place: Place) -> list[Match]:
+    """Return the conditions that a flow has sent, or lasted, as much as at a place, or more."""
+    result: list[Match] = [{"packets": f"{place.packets}-"}, {"bytes": f"{place.octets}-"}]
+    if place.age > LEAST_AGE:
+        result.append({"seconds": f"{math.floor(place.age * 100) / 100:g}-"})
     return result
 
 
@@ -109,10 +124,7 @@ def atoms(unit: Probe, at: int, place: Place) -> list[Match]:
         result.append({"app": [place.app], **more})
         result.append({"role": [place.role], **more})
     if place.packets > 1:
-        result.append({"packets": f"{place.packets}-"})
-        result.append({"bytes": f"{place.octets}-"})
-        if place.age > 0.05:
-            result.append({"seconds": f"{math.floor(place.age * 100) / 100:g}-"})
+        result += counts_from(place)
     if place.packets <= EARLY:
         result.append({"packets": f"1-{place.packets}"})
     return result

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.special import expit  # type: ignore[import-untyped]
 
 from midcall.captures.packets.numbers import TCP
-from midcall.experiments.probe.atoms import WITH_PAYLOAD, Match
+from midcall.experiments.probe.atoms import WITH_PAYLOAD, Match, counts_from, place_at
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.fit import SHARES as GRID
 from midcall.experiments.probe.fit import (
@@ -492,12 +492,29 @@ class Beliefs:
                     if count > 1:
                         other = keys | {"packets": f"{count}-"}
                         yield one._replace(match=json.dumps(other, sort_keys=True))
+            yield from self.with_other_count(one)
             if len(keys) > 1:
                 for key in keys:
                     fewer = {name: value for name, value in keys.items() if name != key}
                     if broken(fewer):
                         continue
                     yield one._replace(match=json.dumps(fewer, sort_keys=True))
+
+    def with_other_count(self, one: Hypothesis) -> Iterator[Hypothesis]:
+        """Yield a hypothesis on what a flow has sent, or how long it lasts, with each other count
+        instead that begins at the same packet."""
+        keys, rule = one.keys, one.rule()
+        own = [key for key in COUNTS if key in keys]
+        if len(own) != 1 or rule is None or not str(keys[own[0]]).endswith("-"):
+            return
+        for seen in self.seen:
+            struck = strikes(seen.through, [rule]).struck[0]
+            if struck.any():
+                at = int(np.flatnonzero(seen.through.packet == np.argmax(struck))[0])
+                rest = {key: value for key, value in keys.items() if key != own[0]}
+                for count in counts_from(place_at(seen.through, at)):
+                    yield one._replace(match=json.dumps(rest | count, sort_keys=True))
+                return
 
 
 def mean_over_shares(fitted: Floats) -> Floats:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from itertools import pairwise
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.localise.messages import noise
@@ -22,6 +24,13 @@ LONG_PACKETS, LONG_SECONDS = 1_800, 40.0
 #: Of a long capture: packets of each flow, at least, flows with more of them, and datagrams of each
 #: kind and direction.
 OF_EACH, BUSIEST, OF_KIND = 6, 4, 3
+#: Ages of a flow, in s, at which a few of its packets are played although most before them are not:
+#: packets of each direction, since then for a time in ns at most, of so many flows. Those of them
+#: that are played behind a rule, at most.
+AGES, AT_AN_AGE, FOR_NS, OLD_FLOWS = (12.0, 18.0, 27.0, 43.0, 62.0), 4, 3_000 * MS, 6
+BEHIND_A_RULE = 4
+#: Longest pause of a play with packets of those ages, in ns.
+OLD_APART = int(1e9 * max(after - before for before, after in pairwise(AGES)))
 #: Units with the first packets of further flows, at most.
 MOST_OPENINGS = 3
 #: Longest pauses that are tried until a capture lasts SECONDS at most, in ns.
@@ -59,6 +68,27 @@ def openings(probe: Probe, known: Collection[Ends], most: int = PACKETS) -> list
             units.append([])
         units[-1] += some
     return [shortened(in_order(one), SECONDS, PAUSES) for one in units[:MOST_OPENINGS] if one]
+
+
+def old_packets(whole: Probe, unit: Probe, ages: Sequence[float] = AGES) -> list[Sent]:
+    """Return packets of the busiest flows of a capture at ages (s) that a part of it does not
+    reach: the first AT_AN_AGE of each direction since then. Their times are those of the part."""
+    begins, ends = {}, {}
+    for one in unit:
+        begins.setdefault(one.ends, one.time)
+        ends[one.ends] = one.time
+    busiest = sorted(places_of_flows(whole).items(), key=lambda one: -len(one[1]))
+    chosen: list[Sent] = []
+    for flow, own in [one for one in busiest if one[0] in begins][:OLD_FLOWS]:
+        times = [whole[at].time - whole[own[0]].time for at in own]
+        for age in (int(1e9 * one) for one in ages):
+            if age <= ends[flow] - begins[flow]:
+                continue
+            since = range(bisect_left(times, age), bisect_left(times, age + FOR_NS))
+            for up in (True, False):
+                some = [at for at in since if whole[own[at]].up == up][:AT_AN_AGE]
+                chosen += [whole[own[at]]._replace(time=begins[flow] + times[at]) for at in some]
+    return chosen
 
 
 def playable(probe: Probe) -> Probe:

@@ -24,13 +24,17 @@ from midcall.experiments.probe.effects import (
 )
 from midcall.experiments.probe.excerpts import (
     AFFECTED,
+    AGES,
+    BEHIND_A_RULE,
     LONG_PACKETS,
     LONG_SECONDS,
+    OLD_APART,
     PACKETS,
     around,
     excerpt,
     fill,
     first_packets,
+    old_packets,
     openings,
     places_of_flows,
     playable,
@@ -311,7 +315,8 @@ class Plays:
         affected -= {one.ends for one in chosen}
         others = [one for unit, _ in shown for one in unit if one.ends in affected]
         chosen += others[:PACKETS]
-        self.begin_with(excerpt(in_order(chosen), len(chosen), LONG_SECONDS, [LATER_APART]))
+        seconds = AGES[-1] + LONG_SECONDS
+        self.begin_with(excerpt(in_order(chosen), len(chosen), seconds, [OLD_APART]))
         if plain[0].score > PLAIN:
             self.unshortened = longer[: last + 1]
         return True
@@ -466,12 +471,15 @@ class Plays:
 
     def dense(self) -> tuple[Probe, Probe]:
         """Return more of the capture, or a part of that which the access network carries in
-        CARRIED_MORE, and the same with many packets of each flow."""
+        CARRIED_MORE, and the same with many packets of each flow, and some of those that come far
+        later."""
+        ages = AGES[:BEHIND_A_RULE] if self.result.found else AGES
 
         def of(share: float) -> tuple[Probe, Probe]:
             most = int(share * LONG_PACKETS)
             longer = self.longer if len(self.longer) <= most else first_packets(self.longer, most)
-            return longer, dense_unit(longer, int(share * ADDED))
+            dense = dense_unit(longer, int(share * ADDED))
+            return longer, in_order([*dense, *old_packets(self.whole, dense, ages)])
 
         return self.carried(of, CARRIED_MORE)
 
@@ -684,11 +692,15 @@ def opened_first(unit: Probe) -> Probe:
 
 def plain_from(outcome: Outcome, one: Finding) -> int:
     """Return the place of the first packet that shows an effect; of losses, as the line itself
-    loses packets before, of the packet by which some part of them has come."""
+    loses packets before, of the packet by which some part of them has come: of a drop, of those
+    that no copy receives."""
     if one.kind not in PART_OF_LOSSES:
         return one.first
     own = np.array([sent.ends == one.ends and sent.up == one.up for sent in outcome.unit])
-    lost = np.cumsum(outcome.lost.sum(axis=0) * own)
+    gone = outcome.lost.sum(axis=0) * own
+    if one.kind == DROP and one.chance == 1:
+        gone *= outcome.lost.sum(axis=0) == outcome.sent.sum(axis=0)
+    lost = np.cumsum(gone)
     return int(np.searchsorted(lost, PART_OF_LOSSES[one.kind] * lost[-1]))
 
 

@@ -77,6 +77,9 @@ BEYOND, FASTER, STEADY, MOST_STEADY, OF_LARGEST = 2.0, 6.0, 4.0, 400, 0.6
 #: Mean share of losses below which a limit may let packets pass; error of a limit that one pace
 #: shows, as a share, at least.
 SOME_ARRIVE, STEADILY = 0.97, 0.02
+#: Packets from the first lost one on that do not tell whether later ones arrive, at most, and
+#: packets that arrive before it, at least, where a limit may be what begins there.
+FEW_BEHIND, SOME_BEFORE = 4, 8
 #: Share of losses beyond the line's own at a pace that counts, and how much more must pass in more
 #: time, as a share of what passes at the fastest pace.
 LEAST_LOST, GROWS = 0.06, 0.2
@@ -571,13 +574,16 @@ def passed_limit(
 
 def interleaved(outcome: Outcome, own: Sequence[int]) -> bool:
     """Return whether packets of a flow arrive behind ones that mostly do not: some packets in most
-    copies, or some copies of many. own: their places."""
+    copies, or some copies of many; or whether so few come behind the first of those that this is
+    not known. own: their places."""
     lost = outcome.lost[:, own].mean(axis=0)
     gone = np.flatnonzero((lost > 0.5) & outcome.sent[:, own].any(axis=0))
     if not len(gone):
         return False
     behind = lost[gone[0] :]
-    return bool((behind < 0.5).sum() >= 2) or bool(len(behind) > 4 and behind.mean() < SOME_ARRIVE)
+    if len(behind) <= FEW_BEHIND:
+        return bool((behind < 0.5).sum() >= 2 or gone[0] >= SOME_BEFORE)
+    return bool((behind < 0.5).sum() >= 2 or behind.mean() < SOME_ARRIVE)
 
 
 def limit_of(fields: dict[str, Any]) -> Limit:

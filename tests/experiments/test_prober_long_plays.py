@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
@@ -13,10 +14,10 @@ import pytest
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.probe import identify
 from midcall.experiments.probe.asking import edge, edges
-from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, Seen, hypothesis
+from midcall.experiments.probe.beliefs import COUNTS, Beliefs, Hypothesis, Seen, hypothesis
 from midcall.experiments.probe.conditions import conditions_around
 from midcall.experiments.probe.effects import SUSPICIOUS, Finding, findings
-from midcall.experiments.probe.excerpts import PACKETS
+from midcall.experiments.probe.excerpts import AGES, AT_AN_AGE, PACKETS, old_packets
 from midcall.experiments.probe.fit import fits_by_share, struck_by_another
 from midcall.experiments.probe.found import Found, Result
 from midcall.experiments.probe.kinds import effects_behind
@@ -33,7 +34,7 @@ from midcall.experiments.probe.plays import (
     Plays,
     plain_from,
 )
-from midcall.experiments.probe.prober import MEET, MS, Outcome, Prober, once
+from midcall.experiments.probe.prober import LOST, MEET, MS, Outcome, Prober, once
 from midcall.experiments.probe.refine import Refiner, fillers
 from midcall.experiments.probe.search import Search
 from midcall.experiments.probe.tails import Tail
@@ -203,6 +204,48 @@ def test_an_effect_is_plain_where_many_packets_show_it_and_not_at_a_chance_loss_
     share = found._replace(kind=PARTIAL)
     assert 400 <= plain_from(outcome, share) < 460
     assert plain_from(outcome, found._replace(kind=DELAY)) == found.first
+
+
+def test_a_late_drop_is_plain_behind_what_the_line_itself_loses_in_some_copies() -> None:
+    unit = tuple(Sent(n * 20 * MS, True, FLOW, bytes([n % 256]) * 90) for n in range(600))
+    outcome = outcome_of(unit, np.arange(600) >= 590, 2)
+    outcome.delay[0, 10:400:20] = LOST
+    found = next(one for one in findings(outcome, LINE) if one.kind == DROP)
+    assert 590 <= plain_from(outcome, found) < 593
+
+
+def test_a_few_packets_of_long_flows_are_played_at_the_ages_that_most_do_not_reach() -> None:
+    whole = tuple(Sent(n * 50 * MS, n % 2 == 0, FLOW, n.to_bytes(2) * 40) for n in range(1_000))
+    begin = 3_000 * MS
+    part = (Sent(0, True, STREAM, b"x"),
+            *(one._replace(time=one.time + begin) for one in whole[:300]))  # fmt: skip
+    ages = [age for age in AGES if 15 <= age < 50]
+    old = old_packets(whole, part)
+    assert len(old) == 2 * AT_AN_AGE * len(ages)
+    assert {one.payload for one in old} <= {one.payload for one in whole}
+    for at, age in enumerate(ages):
+        some = old[2 * AT_AN_AGE * at : 2 * AT_AN_AGE * (at + 1)]
+        times = [(one.time - begin) / 1e9 for one in some]
+        assert age <= min(times) < max(times) < age + 1
+        assert Counter(one.up for one in some) == {True: AT_AN_AGE, False: AT_AN_AGE}
+    assert not old_packets(whole[:200], part[:201])
+    assert {one.time < begin + 20e9 for one in old_packets(whole, part, AGES[:2])} == {True}
+
+
+def test_a_count_of_a_flow_is_also_weighed_as_each_other_count() -> None:
+    unit = tuple(Sent(n * 100 * MS, True, FLOW, bytes([n]) * 90) for n in range(40))
+    beliefs = Beliefs(LINE, [Effect(DROP)])
+    through = passing(unit, "fibre", 0)
+    beliefs.observe(Seen(through, outcome_of(unit, np.arange(40) >= 30, 4), True))
+    one = hypothesis({"protocol": "udp", "packets": "31-"}, "packet")
+    others = list(beliefs.with_other_count(one))
+    assert {key for other in others for key in other.keys} == {"protocol", *COUNTS}
+    for other in others:
+        rule = other.rule()
+        assert rule is not None
+        assert np.flatnonzero(strikes(through, [rule]).struck[0])[0] in (29, 30)
+    assert not list(beliefs.with_other_count(hypothesis({"packets": "3-31"}, "packet")))
+    assert not list(beliefs.with_other_count(hypothesis({"protocol": "udp"}, "packet")))
 
 
 def test_a_rule_explains_one_flow_where_another_one_strikes_others_by_chance() -> None:

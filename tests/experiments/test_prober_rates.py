@@ -283,6 +283,15 @@ def test_packets_that_arrive_behind_lost_ones_suggest_a_limit() -> None:
         assert interleaved(prober.ask("flow", [own], 6)[0], places) is expected
 
 
+def test_few_lost_packets_at_the_end_of_many_may_be_those_of_a_limit() -> None:
+    own = tuple(Sent(at * 20 * MS, True, FLOW, bytes([at]) * 90) for at in range(16))
+    for first, expected in ((14, True), (9, False), (2, False)):
+        lost = np.arange(len(own)) >= first
+        assert interleaved(outcome_of(own, lost, 6), list(range(len(own)))) is expected
+    few = own[:3]
+    assert not interleaved(outcome_of(few, np.arange(3) >= 2, 6), [0, 1, 2])
+
+
 def test_a_limit_is_written_as_the_policy_language_does() -> None:
     for limit in (Limit("police", 64.0, 0.2, 1.0, 1.0), Limit("shape", 64.0, 300.0, 1.0, 1.0)):
         assert rule_of({"protocol": "tcp"}, **limit.fields).act == limit.act
