@@ -73,7 +73,8 @@ def openings(probe: Probe, known: Collection[Ends], most: int = PACKETS) -> list
 def old_packets(whole: Probe, unit: Probe, ages: Sequence[float] = AGES) -> list[Sent]:
     """Return packets of the busiest flows of a capture at ages (s) that a part of it does not
     reach: the first AT_AN_AGE of each direction since then. Their times are those of the part."""
-    begins, ends = {}, {}
+    begins: dict[Ends, int] = {}
+    ends: dict[Ends, int] = {}
     for one in unit:
         begins.setdefault(one.ends, one.time)
         ends[one.ends] = one.time
