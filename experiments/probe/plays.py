@@ -79,11 +79,12 @@ Parts = TypeVar("Parts", bound=tuple[Probe, ...])
 #: Copies of the capture in one play, and in one that looks for what further rules do; plays to
 #: other addresses, at most.
 COPIES, COPIES_AGAIN, MOST_ELSEWHERE = 8, 6, 2
-#: Copies of more of the capture in one play, with many packets of each flow (one less where the
-#: line loses less than a share of FEW_LOST, and of two at once, but two at least; the first play
-#: has one copy less), and such plays, at most; packets of a flow behind the first one that shows
-#: an effect.
+#: Copies of more of the capture in one play, with many packets of each flow; share of losses below
+#: which a line loses few packets; such plays, at most; packets of a flow behind the first one that
+#: shows an effect.
 MORE_COPIES, FEW_LOST, MOST_DENSE, BEHIND = 3, 0.025, 4, 60
+#: Time in which the access network carries further copies of more of the capture, at most, in ns.
+CHEAP = 4_000 * MS
 #: Copies of more of the capture that tell a loss from a drop.
 TELLING_COPIES = 4
 #: Plays of the capture before a line counts as clean, at least and at most.
@@ -279,11 +280,16 @@ class Plays:
         elif not fresh_far:
             self.shown[0] = self.own
 
-    @property
-    def copies_of_more(self) -> int:
-        """Return how many copies of more of the capture are played: one less where the line loses
-        few packets."""
-        return MORE_COPIES - (max(self.base.loss) < FEW_LOST)
+    def copies_of_more(
+        self, units: Sequence[Probe], both: bool = False, first: bool = False
+    ) -> int:  # fmt: skip
+        """Return how many copies of more of the capture are played: MORE_COPIES, where the access
+        network carries those beyond the fewest in CHEAP. The fewest are one less where the line
+        loses few packets, and of units to both kinds of addresses, but two, and one less in the
+        first play."""
+        fewest = max(MORE_COPIES - (max(self.base.loss) < FEW_LOST) - both, 2) - first
+        each = self.prober.least_apart(units) * len(units)
+        return min(MORE_COPIES, fewest + int(CHEAP // max(each, 1)))
 
     @property
     def looks(self) -> int:
@@ -297,7 +303,7 @@ class Plays:
         packets of others."""
         units = self.more_units()
         outcomes = self.prober.ask(
-            MORE, units, self.copies_of_more, tight=False, keep_far=[True] * len(units),
+            MORE, units, self.copies_of_more(units), tight=False, keep_far=[True] * len(units),
             patience=self.patience,
         )  # fmt: skip
         shown = [(unit, plain) for unit, outcome in zip(units, outcomes, strict=True) if (plain := [
@@ -364,9 +370,10 @@ class Plays:
         played: list[list[Outcome]] = [[] for _ in timed]
         places = list(range(len(timed)))  # of the units whose effects are in doubt
         for number in range(MOST_DENSE):
-            copies = max(self.copies_of_more - both, 2) - (number == 0)
+            parts = [timed[at] for at in places]
+            copies = self.copies_of_more(parts, both, number == 0)
             some = self.prober.ask(
-                MORE, [timed[at] for at in places], copies, tight=False,
+                MORE, parts, copies, tight=False,
                 keep_far=[own[at] for at in places], patience=self.patience,
             )  # fmt: skip
             if not any(played):  # copies are sent in turn, so that their packets move

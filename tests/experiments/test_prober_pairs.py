@@ -370,9 +370,26 @@ def test_more_of_the_capture_is_looked_into_where_an_effect_is_the_surest() -> N
     plays = Plays.__new__(Plays)
     plays.result, plays.base, plays.patience, plays.own_units = Result(), LINE, None, []
     plays.more_units = lambda: units
-    plays.prober = SimpleNamespace(fresh_far=False, ask=lambda *_, **__: [
-        outcome_of(unit, np.full((1, 1), 30 * MS)) for unit in units])  # fmt: skip
+    plays.prober = SimpleNamespace(
+        fresh_far=False, least_apart=lambda _: 0,
+        ask=lambda *_, **__: [outcome_of(unit, np.full((1, 1), 30 * MS)) for unit in units],
+    )  # fmt: skip
     plays.further = lambda play, _: [
         finding(DROP, FLOW, 1.0)._replace(score=scores[play.unit[0].payload])]  # fmt: skip
     plays.look_into = lambda play, *_: [play.unit[0].payload]
     assert plays.look_closer(()) == [b"surest"]
+
+
+@pytest.mark.parametrize(("apart_s", "lossy", "both", "copies"), [
+    (0.1, False, False, (3, 3)), (1.5, False, False, (2, 3)), (9.0, False, False, (1, 2)),
+    (9.0, True, False, (2, 3)), (9.0, True, True, (1, 2)), (0.1, False, True, (3, 3)),
+])  # fmt: skip
+def test_more_copies_are_played_where_the_access_network_carries_them_soon(
+    apart_s: float, lossy: bool, both: bool, copies: tuple[int, int]
+) -> None:
+    plays = Plays.__new__(Plays)
+    share = 0.04 if lossy else 0.01
+    plays.base = LINE._replace(loss=(share, share))
+    plays.prober = SimpleNamespace(least_apart=lambda _: int(1e9 * apart_s))
+    units: list[Probe] = [(), ()]
+    assert (plays.copies_of_more(units, both, True), plays.copies_of_more(units, both)) == copies
