@@ -54,6 +54,8 @@ ALWAYS = 0.7
 #: and the order may change late in the flow; in how many parts it is cut; the share of packets that
 #: the line itself may reorder there: it reorders more of them where they are close together.
 LONG, LATE_PARTS, IN_ORDER = 64, 4, 0.015
+#: A long pause of a flow, in ns, and behind how many of the last ones its packets are looked at.
+PAUSED, MOST_PAUSES = 1_500 * MS, 7
 #: Delay that counts, in ns, at least; deviations of the line that count where it is known how long
 #: packets wait for each other; trials in which that is found.
 LEAST_LATE, DOUBT, TRIALS = 6 * MS, 0.3, 200
@@ -145,8 +147,7 @@ def findings(outcome: Outcome, base: Baseline) -> list[Finding]:
         if injected is not None:
             result.append(injected)
     for ends, up, places in listed:
-        parts = [places[len(places) * part // LATE_PARTS :]
-                 for part in range(LATE_PARTS if len(places) >= LONG else 1)]  # fmt: skip
+        parts = late_parts(unit, places)
         # a stream is stuck as a whole, each datagram is lost by itself
         choices = groups if ends.proto == TCP else len(unit)
         found = [
@@ -186,6 +187,18 @@ def findings(outcome: Outcome, base: Baseline) -> list[Finding]:
         outcome, base, [one for one in listed if one[:2] not in shown], groups
     )
     return sorted(result, key=lambda one: -one.score)
+
+
+def late_parts(unit: Probe, places: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return the packets of a flow and direction, and of many of them, in which a rule that begins
+    late shows little, those from some parts of them on, and those behind each of the last long
+    pauses."""
+    count = len(places)
+    begins = [count * part // LATE_PARTS for part in range(LATE_PARTS if count >= LONG else 1)]
+    if count >= LONG:
+        pauses = np.diff([unit[at].time for at in places])
+        begins += [int(at) + 1 for at in np.flatnonzero(pauses > PAUSED)[-MOST_PAUSES:]]
+    return [places[at:] for at in begins]
 
 
 def pooled(

@@ -16,7 +16,7 @@ from midcall.experiments.probe import identify
 from midcall.experiments.probe.asking import edge, edges
 from midcall.experiments.probe.beliefs import COUNTS, Beliefs, Hypothesis, Seen, hypothesis
 from midcall.experiments.probe.conditions import conditions_around
-from midcall.experiments.probe.effects import SUSPICIOUS, Finding, findings
+from midcall.experiments.probe.effects import SUSPICIOUS, Finding, findings, late_parts
 from midcall.experiments.probe.excerpts import AGES, AT_AN_AGE, PACKETS, old_packets
 from midcall.experiments.probe.fit import fits_by_share, struck_by_another
 from midcall.experiments.probe.found import Found, Result
@@ -230,6 +230,19 @@ def test_a_few_packets_of_long_flows_are_played_at_the_ages_that_most_do_not_rea
         assert Counter(one.up for one in some) == {True: AT_AN_AGE, False: AT_AN_AGE}
     assert not old_packets(whole[:200], part[:201])
     assert {one.time < begin + 20e9 for one in old_packets(whole, part, AGES[:2])} == {True}
+
+
+def test_losses_of_few_packets_behind_long_pauses_are_an_effect() -> None:
+    times = [*range(0, 800 * 20, 20), *(40_000 + 20 * n for n in range(8))]
+    unit = tuple(Sent(ms * MS, True, FLOW, n.to_bytes(2) * 40) for n, ms in enumerate(times))
+    outcome = outcome_of(unit, np.zeros(len(unit), bool), 3)
+    outcome.delay[0, 100:700:50] = LOST  # the line itself
+    outcome.delay[[0, 0, 0, 1, 1, 2, 2, 2], [800, 802, 805, 801, 806, 801, 803, 807]] = LOST
+    parts = late_parts(unit, np.arange(len(unit)))
+    assert 8 in map(len, parts)
+    found = [one for one in findings(outcome, LINE) if one.kind == PARTIAL]
+    assert max(one.score for one in found) > SUSPICIOUS
+    assert [len(one) for one in late_parts(unit, np.arange(20))] == [20]
 
 
 def test_a_count_of_a_flow_is_also_weighed_as_each_other_count() -> None:
