@@ -40,7 +40,7 @@ from midcall.experiments.probe.line_oracle import (
 )
 from midcall.experiments.probe.prober import APART, MS, SHARE, one_by_one
 from midcall.experiments.probe.tails import FORMS, PAUSE, Tail
-from midcall.experiments.probe.units import again, ends_of_kinds, other_kinds
+from midcall.experiments.probe.units import ends_of_kinds, numbered, other_kinds
 from midcall.testbed.policy.language import METHODS
 from midcall.testbed.policy.syntax import CODE_POINTS, span
 from midcall.testbed.probing.probe import Probe, Sent, in_order, ip_size
@@ -594,7 +594,8 @@ class Refiner:
         fill = fill or list(fillers(last, 1, 0))
         begin += PAUSE
         many = int(min(count + SPREAD_MORE / max(self.sought.amount, LEAST_OF_SHARE), MOST_SPREAD))
-        shown = [again(last, number, self.sought.kind)._replace(time=begin + number * apart)
+        # of equal datagrams it is not known which were lost
+        shown = [numbered(last, number)._replace(time=begin + number * apart)
                  for number in range(many)]  # fmt: skip
         return in_order([*fill, *shown]), len(fill)
 

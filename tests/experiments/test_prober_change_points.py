@@ -103,6 +103,7 @@ def test_a_change_of_order_late_in_a_flow_is_an_effect() -> None:
     ({"packets": "41-90"}, "loss", 0.3, {"loss": 0.3}),
     ({"bytes": "9000-"}, "loss", 0.4, {"loss": 0.4}),
     ({"seconds": "1.3-"}, "duplicate", 0.3, {"share": 0.3}),
+    ({"seconds": "12-"}, "loss", 0.35, {"loss": 0.35}),
     ({"packets": "-50"}, "loss", 0.35, {"loss": 0.35}),
 ])  # fmt: skip
 def test_windows_of_shares_are_measured_in_one_flow(
@@ -129,6 +130,9 @@ def test_windows_of_shares_are_measured_in_one_flow(
     assert seen_low == pytest.approx(max(low, 1 if key != "seconds" else 0), rel=0.06, abs=3)
     assert seen_high == pytest.approx(high, rel=0.06)
     assert not refiner.refuted
+    unit, others = refiner.spread_over(key, 0.0, 5.0)
+    shown = [one.payload for one in unit[others:]]  # of equal ones it is not known which were lost
+    assert len(set(shown)) == len(shown) > 1
 
 
 def test_exact_numbers_are_those_of_equal_hypotheses_too() -> None:
