@@ -245,6 +245,13 @@ def test_losses_of_few_packets_behind_long_pauses_are_an_effect() -> None:
     assert [len(one) for one in late_parts(unit, np.arange(20))] == [20]
 
 
+def test_code_points_of_datagrams_that_do_not_arrive_are_no_effect() -> None:
+    unit = tuple(Sent(n * 20 * MS, True, FLOW, bytes([n]) * 90) for n in range(9))
+    outcome = outcome_of(unit, np.ones(9, bool), 3)
+    points = np.full(outcome.delay.shape, 46)
+    assert {one.kind for one in findings(outcome._replace(points=points), LINE)} == {DROP}
+
+
 def test_a_count_of_a_flow_is_also_weighed_as_each_other_count() -> None:
     unit = tuple(Sent(n * 100 * MS, True, FLOW, bytes([n]) * 90) for n in range(40))
     beliefs = Beliefs(LINE, [Effect(DROP)])
