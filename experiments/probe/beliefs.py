@@ -513,7 +513,8 @@ class Beliefs:
                 at = int(np.flatnonzero(seen.through.packet == np.argmax(struck))[0])
                 rest = {key: value for key, value in keys.items() if key != own[0]}
                 for count in counts_from(place_at(seen.through, at)):
-                    yield one._replace(match=json.dumps(rest | count, sort_keys=True))
+                    if own[0] not in count:
+                        yield one._replace(match=json.dumps(rest | count, sort_keys=True))
                 return
 
 

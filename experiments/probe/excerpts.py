@@ -6,7 +6,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from itertools import pairwise
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.localise.messages import noise
@@ -24,13 +23,12 @@ LONG_PACKETS, LONG_SECONDS = 1_800, 40.0
 #: Of a long capture: packets of each flow, at least, flows with more of them, and datagrams of each
 #: kind and direction.
 OF_EACH, BUSIEST, OF_KIND = 6, 4, 3
-#: Ages of a flow, in s, at which a few of its packets are played although most before them are not:
-#: packets of each direction, since then for a time in ns at most, of so many flows. Those of them
-#: that are played behind a rule, at most.
-AGES, AT_AN_AGE, FOR_NS, OLD_FLOWS = (12.0, 18.0, 27.0, 43.0, 62.0), 4, 3_000 * MS, 6
-BEHIND_A_RULE = 4
-#: Longest pause of a play with packets of those ages, in ns.
-OLD_APART = int(1e9 * max(after - before for before, after in pairwise(AGES)))
+#: Ages of a flow, in s, at which a few of its packets are played although most before them are not,
+#: and those up to which they are behind a first rule; packets of each direction at an age, within
+#: how many ns, and flows, at most.
+AGES = (12.0, 18.0, 27.0, 43.0, 62.0)
+AGES_BEHIND_A_RULE = AGES[:4]
+AT_AN_AGE, AGE_LASTS, OLD_FLOWS = 4, 3_000 * MS, 6
 #: Units with the first packets of further flows, at most.
 MOST_OPENINGS = 3
 #: Longest pauses that are tried until a capture lasts SECONDS at most, in ns.
@@ -85,7 +83,7 @@ def old_packets(whole: Probe, unit: Probe, ages: Sequence[float] = AGES) -> list
         for age in (int(1e9 * one) for one in ages):
             if age <= ends[flow] - begins[flow]:
                 continue
-            since = range(bisect_left(times, age), bisect_left(times, age + FOR_NS))
+            since = range(bisect_left(times, age), bisect_left(times, age + AGE_LASTS))
             for up in (True, False):
                 some = [at for at in since if whole[own[at]].up == up][:AT_AN_AGE]
                 chosen += [whole[own[at]]._replace(time=begins[flow] + times[at]) for at in some]

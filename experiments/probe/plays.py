@@ -25,10 +25,9 @@ from midcall.experiments.probe.effects import (
 from midcall.experiments.probe.excerpts import (
     AFFECTED,
     AGES,
-    BEHIND_A_RULE,
+    AGES_BEHIND_A_RULE,
     LONG_PACKETS,
     LONG_SECONDS,
-    OLD_APART,
     PACKETS,
     around,
     excerpt,
@@ -321,8 +320,7 @@ class Plays:
         affected -= {one.ends for one in chosen}
         others = [one for unit, _ in shown for one in unit if one.ends in affected]
         chosen += others[:PACKETS]
-        seconds = AGES[-1] + LONG_SECONDS
-        self.begin_with(excerpt(in_order(chosen), len(chosen), seconds, [OLD_APART]))
+        self.begin_with(in_order(chosen))
         if plain[0].score > PLAIN:
             self.unshortened = longer[: last + 1]
         return True
@@ -480,7 +478,7 @@ class Plays:
         """Return more of the capture, or a part of that which the access network carries in
         CARRIED_MORE, and the same with many packets of each flow, and some of those that come far
         later."""
-        ages = AGES[:BEHIND_A_RULE] if self.result.found else AGES
+        ages = AGES_BEHIND_A_RULE if self.result.found else AGES
 
         def of(share: float) -> tuple[Probe, Probe]:
             most = int(share * LONG_PACKETS)

@@ -581,9 +581,9 @@ def interleaved(outcome: Outcome, own: Sequence[int]) -> bool:
     if not len(gone):
         return False
     behind = lost[gone[0] :]
-    if len(behind) <= FEW_BEHIND:
-        return bool((behind < 0.5).sum() >= 2 or gone[0] >= SOME_BEFORE)
-    return bool((behind < 0.5).sum() >= 2 or behind.mean() < SOME_ARRIVE)
+    few = len(behind) <= FEW_BEHIND
+    may_arrive = gone[0] >= SOME_BEFORE if few else behind.mean() < SOME_ARRIVE
+    return bool((behind < 0.5).sum() >= 2 or may_arrive)
 
 
 def limit_of(fields: dict[str, Any]) -> Limit:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.probe import run
 from midcall.experiments.probe.acts import MIDDLE, SOONEST, Acts, Measured, differ, limit_numbers
 from midcall.experiments.probe.asking import Question, ask_all, edges
@@ -290,6 +291,21 @@ def test_few_lost_packets_at_the_end_of_many_may_be_those_of_a_limit() -> None:
         assert interleaved(outcome_of(own, lost, 6), list(range(len(own)))) is expected
     few = own[:3]
     assert not interleaved(outcome_of(few, np.arange(3) >= 2, 6), [0, 1, 2])
+
+
+def test_other_kinds_than_a_dns_question_are_tried_at_another_port() -> None:
+    ask = probe_of(scene("0.00 > udp resolver:53/40002 question a.example"))
+    refiner = refiner_of({"payload": ["dns"]}, {"payload": ["dns"]}, ask)
+    assert refiner.kinds(refiner.best.keys) == ["dns"]
+    tried: set[str] = set()
+
+    def hits(cores: Sequence[Probe], question: str) -> list[bool]:
+        tried.update(read(core[-1]).kind for core in cores)
+        return [True] * len(cores)
+
+    refiner.ask = hits  # type: ignore[assignment, method-assign]
+    assert refiner.kinds(refiner.best.keys) == []
+    assert {"stun", "sip", "rtp", "dtls", "quic"} <= tried  # at port 53 all but STUN is DNS
 
 
 def test_a_limit_is_written_as_the_policy_language_does() -> None:
