@@ -12,13 +12,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 from collections.abc import Sequence
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.acts import share_interval
-from midcall.experiments.probe.beliefs import Beliefs, hypothesis
+from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, hypothesis
 from midcall.experiments.probe.choice import Choice
 from midcall.experiments.probe.code_points import marks_of
 from midcall.experiments.probe.effects import SHOWN, Finding, Key
@@ -52,7 +53,7 @@ from midcall.experiments.probe.measure import Measure
 from midcall.experiments.probe.plays import LEAST_FURTHER, MOST_RULES, PLAIN, Plays
 from midcall.experiments.probe.prober import Prober, ProbesSpent
 from midcall.experiments.probe.rates import LIMITS
-from midcall.experiments.probe.variants import mechanism
+from midcall.experiments.probe.variants import mechanism, other_ways
 from midcall.testbed.probing.probe import Probe
 from midcall.testbed.probing.strikes import strikes
 
@@ -163,6 +164,7 @@ class Search:
                 aside += self.take_out_refuted()
                 self.leave_out_superfluous()
             self.join_lists()
+            self.join_ways()
             while self.plays.worth_a_play(tried):
                 self.plays.look_again()
         if self.result.found and tried:
@@ -526,6 +528,23 @@ class Search:
                     known.probability = min(known.probability, found.probability)
                     self.result.found.remove(found)
 
+    def join_ways(self) -> None:
+        """Make one rule of both directions of two rules with the same act, match and scope in
+        opposite ones whose numbers agree, where it explains as much."""
+        for one, other in itertools.combinations(list(self.result.found), 2):
+            both = in_both_ways(one, other)
+            if both is None or not {one, other} <= set(self.result.found):
+                continue
+            misfits, before, place = self.misfits(), one.best, self.result.found.index(other)
+            one.best = both
+            self.result.found.remove(other)
+            if self.misfits() > misfits:
+                one.best = before
+                self.result.found.insert(place, other)
+                continue
+            one.began, one.equal = both, []
+            one.probability = min(one.probability, other.probability)
+
     def is_contradicted(self) -> bool:
         """Return whether the rules found predict an effect that the capture does not show, each by
         itself and all of them in whichever order: one may keep packets from another."""
@@ -553,3 +572,18 @@ def is_exact(found: Found) -> bool:
     """Return whether a rule predicts which packets are lost: how much a limit of a rate loses
     depends on its numbers, which are not exact, and one that comes and goes has a clock."""
     return found.rule.act not in LIMITS and not found.rule.on_s
+
+
+def in_both_ways(one: Found, other: Found) -> Hypothesis | None:
+    """Return a rule of both directions in the place of two in opposite ones that are alike
+    otherwise; None where they are not."""
+    ways = {mechanism(each.best)[0] for each in (one, other)}
+    alike = [next(other_ways(each.best, True), None) for each in (one, other)]
+    agree = one.parameters.keys() == other.parameters.keys() and all(
+        value.low <= other.parameters[key].high and other.parameters[key].low <= value.high
+        for key, value in one.parameters.items()
+    )
+    same = one.rule.act == other.rule.act and one.allow_list == other.allow_list
+    if ways == {"up", "down"} and same and agree and alike[0] == alike[1]:
+        return alike[0]
+    return None

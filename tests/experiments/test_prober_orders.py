@@ -502,6 +502,33 @@ def test_rules_that_drop_and_differ_in_a_list_of_ports_alone_are_one(act: str, r
     assert [port for listed in ports for port in listed] == [9079, 7079]
 
 
+@pytest.mark.parametrize(("share", "scope", "rules"), [
+    (0.12, "flow", 1),
+    (0.3, "flow", 2),  # other numbers
+    (0.12, "packet", 2),  # another scope
+])  # fmt: skip
+def test_losses_with_one_match_and_share_in_opposite_directions_are_one_rule(
+    share: float, scope: str, rules: int
+) -> None:
+    search = object.__new__(Search)
+    up = found_of(hypothesis({"stun": True}, way="up"), act="loss", loss=0.1)
+    down = found_of(hypothesis({"stun": True, "direction": "up"}, scope, way="down"),
+                    act="loss", loss=share)  # fmt: skip
+    for one, value in ((up, 0.1), (down, share)):
+        one.parameters = {"loss": Number(value, value - 0.03, value + 0.03)}
+    search.result = Result(found=[up, down])
+    search.misfits = lambda: 0  # type: ignore[method-assign]
+    search.join_ways()
+    assert len(search.result.found) == rules
+    if rules == 1:
+        assert (up.best.way, up.best.keys) == (None, {"stun": True})
+    search.misfits = lambda: 2 - len(search.result.found)  # type: ignore[method-assign]
+    search.result.found = [up, down]
+    up.best = hypothesis({"stun": True}, way="up")
+    search.join_ways()
+    assert search.result.found == [up, down]  # one rule would explain less
+
+
 def test_what_others_may_follow_from_goes_first() -> None:
     """A mark fills a queue that prefers it, and a full queue loses packets: not the other way."""
     loss = Finding(PARTIAL, FLOWS[0], True, 90.0, 0.3, 0)

@@ -329,6 +329,7 @@ def test_rules_that_others_make_needless_are_left_out_before_further_ones_are_lo
         "identify": lambda _: next(names), "known": lambda _: None, "is_taken": lambda *_: True,
         "explain_by_scope": lambda _: False, "revise": lambda: None, "conclude": lambda: None,
         "take_out_refuted": list, "join_lists": lambda: None, "take_unsure": lambda _: None,
+        "join_ways": lambda: None,
         "leave_out_superfluous": lambda: search.result.found.pop(0),
     }  # fmt: skip
     for name, method in methods.items():
