@@ -90,6 +90,20 @@ def test_a_drop_that_is_predicted_says_nothing_more() -> None:
     assert not rest.sent[:, 20:].any()
 
 
+def test_what_the_line_loses_of_a_flow_does_not_make_it_one_of_a_condemned_host() -> None:
+    """A rule on a host says nothing of flows that it strikes in some copies alone: what it loses
+    of them comes in a row."""
+    expected, rows = outcome(0.0, 6), outcome(0.0, 6)
+    for at in range(0, PACKETS, 5):  # another packet in each copy, here and there two copies' one
+        expected.delay[at % COPIES, at] = expected.delay[(at + 7) % COPIES, at] = -1
+        expected.delay[(at + 11) % COPIES, at] = expected.delay[(at + 13) % COPIES, at] = -1
+    rows.delay[: COPIES // 3, 40:] = -1
+    for predicted, left in ((expected, {DROP}), (rows, set())):
+        seen = outcome(np.where(np.arange(PACKETS) >= 30, 1.0, 0.0), 5)
+        rest = unexplained(seen, predicted, BASE, DROP, ~ALL, wide=ALL)
+        assert kinds(rest) == left
+
+
 @pytest.mark.parametrize(
     ("seen", "predicted", "left"),
     [(80, 80, False), (84, 80, False), (160, 80, True), (80, 0, True)],
