@@ -86,6 +86,9 @@ RARELY_LOST = 0.5
 STRAY = 0.001
 #: Cost of another rule that strikes flows of the capture instead, in nats, once for each unit.
 ANOTHER = 15.0
+#: How often a copy loses two neighbours that others lose as well, at least, as a multiple of what
+#: those say, and in standard deviations, where its losses come in bursts.
+BURSTS, BEYOND_CHANCE = 1.5, 4.0
 #: Grid of shares of packets that something strikes which no rule of the language says.
 STRUCK = (0.01, 0.03, 0.1, 0.3, 0.6, 0.9)
 #: Grid of chances of enforcement below one, and their prior share together.
@@ -264,10 +267,7 @@ def fits_by_share(
     costs ANOTHER.
     """
     affected, usable, other = evidence_of(outcome, base, sought)
-    line = np.broadcast_to(other, affected.shape)
-    if sought.kind in (DROP, PARTIAL):  # the line itself loses packets in bursts
-        again = np.maximum(other, np.array(base.again)[outcome.up.astype(int)])
-        line = np.where(behind_lost(outcome), again, other)
+    line = of_line(outcome, base, sought, other)
     unit = outcome.unit
     flow = flow_numbers(unit)
     mask = predicted.struck if sought.kind in BY_ITSELF else predicted.lost
@@ -286,15 +286,7 @@ def fits_by_share(
     shares = SHARES if sought.kind in BY_ITSELF else (1 - MISS,)
     quality = 1.0 - max(base.loss) - 0.02
     for share in shares:
-        if sought.kind in BY_ITSELF:
-            struck_share = np.minimum(line + share * (1 - line), 0.985)
-        else:
-            struck_share = np.full(affected.shape, share)
-        weight = np.where(
-            affected,
-            np.log(struck_share / line),
-            np.log((1 - struck_share) / (1 - line)),
-        ) * usable  # fmt: skip
+        weight = weights(affected, usable, line, sought, share)
         weight, missed = with_wrong_predictions(weight, affected, usable)
         gains = np.stack(
             [some @ weight[:, places].T for some, places in zip(hit, own, strict=True)], axis=2
@@ -307,6 +299,27 @@ def fits_by_share(
                          for some, places in zip(hit, own, strict=True)], axis=1)  # fmt: skip
         totals.append(by_chance(gains, quality, rest, spare))
     return np.stack(totals, axis=1)
+
+
+def of_line(outcome: Outcome, base: Baseline, sought: Effect, other: Floats) -> Floats:
+    """Return how often each packet of each copy shows an effect that is not struck,
+    float64[copies, packets]. other: of each packet, see `affected_of`."""
+    if sought.kind not in (DROP, PARTIAL):
+        return np.broadcast_to(other, outcome.delay.shape)
+    # the line itself loses packets in bursts
+    again = np.maximum(other, np.array(base.again)[outcome.up.astype(int)])
+    return np.where(behind_lost(outcome), again, other)
+
+
+def weights(affected: Bools, usable: Bools, line: Floats, sought: Effect, share: float) -> Floats:
+    """Return ln P(packet | struck) - ln P(packet | not struck) of each packet of each copy,
+    float64[copies, packets], 0 of those that are not usable. share: of the packets struck that show
+    the effect; line: see `of_line`."""
+    struck = np.full(affected.shape, share)
+    if sought.kind in BY_ITSELF:
+        struck = np.minimum(line + share * (1 - line), 0.985)
+    shows, not_shown = np.log(struck / line), np.log((1 - struck) / (1 - line))
+    return np.where(affected, shows, not_shown) * usable
 
 
 def stops_elsewhere(
@@ -613,16 +626,61 @@ def struck_by_another(outcome: Outcome, base: Baseline, sought: Effect) -> Float
     flow = flow_numbers(outcome.unit)
     gone, count, other = shown_counts(outcome, base, sought, alone=True)
     number = numbered(flow, len(gone))
+    affected, usable, own = evidence_of(outcome, base, sought)
+    line = of_line(outcome, base, sought, own)
+    rows = sought.kind == PARTIAL and come_in_bursts(outcome)
     totals = []
     for share in (*SHARES, 1 - MISS / 2):
         gain = gone * np.log(share / other) + (count - gone) * np.log((1 - share) / (1 - other))
-        for part in STRUCK:
+        if sought.kind in (DROP, PARTIAL):
+            gain = weights(affected, usable, line, sought, share).sum(axis=0)
+        if rows:
+            totals.append(in_rows(outcome.unit, gain))
+        for part in STRUCK if not rows else ():
             one = np.logaddexp(math.log(part) + gain, math.log(1 - part))
             totals.append(np.bincount(number, one))
     best = max(totals, key=lambda by_flow: float(np.maximum(by_flow, 0.0).sum()))
     if sought.kind not in LOSSES:
         return np.asarray(best, np.float64)
     return np.maximum(best, struck_by_chance(outcome, base, sought))
+
+
+def come_in_bursts(outcome: Outcome) -> bool:
+    """Return whether a copy of datagrams loses neighbours together, more often than two copies do:
+    which packets of a flow are lost is then not what a rule strikes."""
+    same, expected = 0.0, 0.0
+    for places in places_of_ways(outcome.unit).values():
+        lost, sent = (some[:, places].astype(float) for some in (outcome.lost, outcome.sent))
+        if len(places) < 2 or outcome.streams[places].any() or (copies := len(lost)) < 2:
+            continue
+        first, second = lost[:, :-1], (lost * sent)[:, 1:]
+        both = first.sum(axis=0) * second.sum(axis=0)
+        own = (first * second).sum(axis=0)
+        same += float(own.sum())
+        expected += float((both - own).sum()) / (copies - 1)
+    return same > BURSTS * expected + BEYOND_CHANCE * math.sqrt(expected + 1)
+
+
+def in_rows(unit: Probe, gain: Floats) -> Floats:
+    """Return ln P(outcome | another rule strikes packets in a row) - ln P(outcome | nothing does)
+    of each flow, float64[flows]: of each of its directions and classes of sizes none, or those from
+    any one on up to any other. gain: the same of each packet that is struck, float64[packets]."""
+    flow = flow_numbers(unit)
+    result = np.zeros(int(flow.max()) + 1)
+    for places in places_of_ways(unit, ALIKE_SIZE).values():
+        whole = np.concatenate([[0.0], np.cumsum(gain[places])])
+        best = float((whole - np.minimum.accumulate(whole)).max())
+        result[flow[places[0]]] += max(best - 2 * math.log(len(places) + 1), 0.0)
+    return result
+
+
+def places_of_ways(unit: Probe, sizes: int = 1 << 16) -> dict[tuple[Ends, bool, int], list[int]]:
+    """Return the places of the packets of each flow, direction and class of sizes. sizes: octets of
+    a class."""
+    result: dict[tuple[Ends, bool, int], list[int]] = {}
+    for at, one in enumerate(unit):
+        result.setdefault((one.ends, one.up, len(one.payload) // sizes), []).append(at)
+    return result
 
 
 def struck_by_chance(outcome: Outcome, base: Baseline, sought: Effect) -> Floats:

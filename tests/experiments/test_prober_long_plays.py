@@ -290,6 +290,28 @@ def test_a_rule_explains_one_flow_where_another_one_strikes_others_by_chance() -
         assert abs(fits[1] - fits[0]) < 15.0  # one rule more, not one for each flow
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_losses_in_bursts_show_from_which_packet_on_a_rule_strikes(seed: int) -> None:
+    """In few copies a burst looks as if each of its packets were struck by itself, which no rule of
+    the capture would explain as well as something that strikes any packets."""
+    unit = tuple(Sent(at * 20 * MS, True, FLOW, at.to_bytes(2, "big") * 60) for at in range(600))
+    outcome = outcome_of(unit, np.zeros(600, bool), 4)
+    rng, first, burst = np.random.default_rng(seed), 120, 14
+    for copy in outcome.delay:
+        state = rng.random() < 0.5
+        for at in range(first, 600):
+            state ^= rng.random() < 1 / burst
+            copy[at] = -1 if state else copy[at]
+    rules = [hypothesis(match).rule() for match in ({"packets": f"{first + 1}-"},
+                                                    {"protocol": "udp"})]  # fmt: skip
+    predicted = strikes(passing(unit, "fibre", 0), [one for one in rules if one is not None])
+    late, whole = fits_by_share(predicted, outcome, LINE, Effect(PARTIAL), np.array([True])).max(
+        axis=1
+    )
+    assert late > 5.0
+    assert late > whole + 5.0
+
+
 def test_losses_of_streams_are_no_other_rules_where_forged_answers_end_them() -> None:
     unit, lost = streams(3, 8)
     outcome = outcome_of(unit, lost, 6)
