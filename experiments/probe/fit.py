@@ -620,8 +620,9 @@ def struck_by_another(outcome: Outcome, base: Baseline, sought: Effect) -> Float
     each flow, float64[flows].
 
     The packets that are struck show the effect with one share of SHARES or near-certainty, and are
-    one part of all of STRUCK: those that explain most, as it is one rule. Of losses, it may also
-    strike all copies of a flow or none, by chance.
+    one part of all of STRUCK: those that explain most, as it is one rule. Where losses come in
+    bursts, each of which looks like packets that are struck, they are packets in a row instead. Of
+    losses, it may also strike all copies of a flow or none, by chance.
     """
     flow = flow_numbers(outcome.unit)
     gone, count, other = shown_counts(outcome, base, sought, alone=True)
@@ -629,16 +630,17 @@ def struck_by_another(outcome: Outcome, base: Baseline, sought: Effect) -> Float
     affected, usable, own = evidence_of(outcome, base, sought)
     line = of_line(outcome, base, sought, own)
     rows = sought.kind == PARTIAL and come_in_bursts(outcome)
-    totals = []
+    totals: list[Floats] = []
     for share in (*SHARES, 1 - MISS / 2):
         gain = gone * np.log(share / other) + (count - gone) * np.log((1 - share) / (1 - other))
         if sought.kind in (DROP, PARTIAL):
             gain = weights(affected, usable, line, sought, share).sum(axis=0)
         if rows:
             totals.append(in_rows(outcome.unit, gain))
-        for part in STRUCK if not rows else ():
+            continue
+        for part in STRUCK:
             one = np.logaddexp(math.log(part) + gain, math.log(1 - part))
-            totals.append(np.bincount(number, one))
+            totals.append(np.bincount(number, one).astype(np.float64))
     best = max(totals, key=lambda by_flow: float(np.maximum(by_flow, 0.0).sum()))
     if sought.kind not in LOSSES:
         return np.asarray(best, np.float64)
