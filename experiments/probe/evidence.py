@@ -114,9 +114,10 @@ def of_kind(
             kinds.setdefault((one.ends, one.up), set()).add(one.kind)
     other = {key for key, some in kinds.items() if not some & set(same)}
     hit = np.array([(one.ends, one.up) in other for one in outcome.unit])
-    if finding.kind == INJECT and finding.ends.proto == TCP:
+    if finding.kind == INJECT:
         # losses of datagrams may be those of another rule; units tell whether they are not
-        lossy = {ends for (ends, _), some in kinds.items() if some & {DROP, PARTIAL}}
+        forged = {ends for (ends, _), some in kinds.items() if INJECT in some}
+        lossy = {ends for (ends, _), some in kinds.items() if some & {DROP, PARTIAL}} - forged
         unsure = np.array([one.ends.proto != TCP and one.ends in lossy for one in outcome.unit])
         outcome = outcome.without(unsure)
     if not hit.any():

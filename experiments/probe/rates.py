@@ -426,16 +426,19 @@ def refined(
 
 
 def datagram_limit(
-    prober: Prober, base: Baseline, own: Probe, up: bool, waits: bool = False, least_size: int = 0
+    prober: Prober, base: Baseline, own: Probe, up: bool, waits: bool = False,
+    lost: Sequence[Sent] = (),
 ) -> Limit | None:  # fmt: skip
     """Return the limit of the rate of a flow of datagrams in one direction, None where there is
     none.
 
     own: packets of the flow, in both directions; waits: whether they come late instead of being
-    lost, so that only faster ones may overflow the queue; least_size: octets of the payloads that
-    are sent, at least. Where these do not show it, large ones are sent fast for some time.
+    lost, so that only faster ones may overflow the queue; lost: those that mostly do not arrive, of
+    which several are sent instead of all: others may not be limited. Where these do not show it,
+    large ones are sent fast for some time.
     """
-    same = [one for one in own if one.up == up and len(one.payload) >= max(least_size, 1)]
+    same = [one for one in own if one.up == up and one.payload]
+    same = list(lost) if len(lost) > 1 else same
     if len(same) < 2 and not (same and waits):
         return None
     least = MOST_BODY if waits else LEAST_BODY
@@ -637,10 +640,8 @@ def rate_limit(
         return None
     waits = not {PARTIAL, DROP} & set(kinds)
     gone = outcome.lost[:, same].mean(axis=0) > 0.5
-    least = min((len(unit[at].payload) for at, lost in zip(same, gone, strict=True) if lost),
-                default=0)  # fmt: skip
-    whole = tuple(unit[at] for at in own)
-    return datagram_limit(prober, base, whole, up, waits, 0 if waits else least)
+    lost = [] if waits else [unit[at] for at, hit in zip(same, gone, strict=True) if hit]
+    return datagram_limit(prober, base, tuple(unit[at] for at in own), up, waits, lost)
 
 
 def stops_at_once(excess: Floats, least: float) -> bool:

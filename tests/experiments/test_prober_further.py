@@ -114,10 +114,15 @@ def test_a_share_of_losses_of_a_stream_is_measured() -> None:
         *(f"{0.3 + number * 0.4:.2f} > tcp peer:443/40003 tls 100" for number in range(12)),
     ])  # fmt: skip
     rule = rule_of({"protocol": "tcp", "ports": [443]}, "loss", loss=0.3)
-    answer = run.against(Policy((rule,)), probe_of(scene(words)), "4g", 5, NOISE).answer
-    assert answer["act"]["name"] == "loss"
-    about = answer["act"]["parameters"]["loss"]
-    assert about["low"] < 0.3 < about["high"] < 0.6
+    covered = 0
+    for seed in range(1, 5):  # one 95 % interval in twenty excludes the truth
+        answer = run.against(Policy((rule,)), probe_of(scene(words)), "4g", seed, NOISE).answer
+        assert answer["act"]["name"] == "loss"
+        about = answer["act"]["parameters"]["loss"]
+        assert 0.15 < about["value"] < 0.5
+        assert about["high"] - about["low"] < 0.3
+        covered += about["low"] < 0.3 < about["high"]
+    assert covered >= 3
 
 
 # -- units

@@ -24,7 +24,7 @@ from midcall.experiments.probe.excerpts import MOST_OPENINGS, OF_EACH, PACKETS, 
 from midcall.experiments.probe.fit import evidence_of, fits_by_share
 from midcall.experiments.probe.forged import forged_act, of_same_act
 from midcall.experiments.probe.found import Found, Result
-from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, REORDER, Effect
+from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, PARTIAL, REORDER, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import Outcome, Prober
 from midcall.experiments.probe.search import Search
@@ -320,6 +320,20 @@ def test_a_drop_differs_from_losses_of_another_direction_when_taken_apart() -> N
     assert (together.delay == delay).all()
     assert (apart.delay[:, ::2] == -2).all()
     assert (apart.delay[:, 1::2] == delay[:, 1::2]).all()
+
+
+def test_losses_of_datagrams_say_nothing_of_a_false_answer_to_another_flow() -> None:
+    question = FLOW._replace(far_port=53)
+    unit = (Sent(0, True, question, b"q"),
+            *(Sent((n + 1) * 10 * MS, True, FLOW, bytes([n]) * 99) for n in range(12)))  # fmt: skip
+    outcome = outcome_of(unit, [50] * 13, 8)
+    outcome.delay[:, 0] = -1  # the question that is answered by the box
+    outcome.delay[:, 8:] = -1
+    lie = Event(9, False, question, DATA, b"a")
+    outcome = outcome._replace(events=[[lie] for _ in range(8)])
+    kept = of_kind(outcome, LINE, Finding(INJECT, question, True, 40.0, 1.0, 0))
+    assert kept.lost[:, 0].all()
+    assert not kept.sent[:, 1:].any()
 
 
 def test_forged_answers_of_another_kind_are_those_of_another_rule() -> None:

@@ -260,10 +260,26 @@ def test_a_limit_above_a_flows_own_rate_is_measured_where_other_packets_are_lost
     line = VirtualSockets(Policy((limited, lost)), "fibre", 5, Noise(loss=0.01, jitter_ms=4))
     prober = Prober(line, "fibre", 5)
     base = baseline_of(prober, prober.ask("controls", control_units(4), 4))
-    limit = datagram_limit(prober, base, own, True, least_size=900)
+    large = [one for one in own if len(one.payload) >= 900]
+    limit = datagram_limit(prober, base, own, True, lost=large)
     assert limit is not None
     assert limit.act == "police"
     assert limit.rate == pytest.approx(400, rel=0.1)
+
+
+def test_the_limit_of_some_kinds_of_packets_is_measured_with_those_that_are_lost() -> None:
+    call = "0.00 > udp relay:3478/40001 stun-binding\n"
+    call += "0.10 > udp relay:3478/40001 noise 1100 x2 0.05\n"
+    call += "0.12 > udp relay:3478/40001 stun-binding x20 0.05\n"
+    call += "0.13 > udp relay:3478/40001 rtp 160 x12 0.02"
+    own = probe_of(scene(call))
+    rule = rule_of({"payload": ["rtp"]}, "police", rate_kbit=16.0, bucket_bytes=1_000)
+    prober, base = line_of(rule)
+    outcome = prober.ask("flow", [own], 6)[0]
+    limit = rate_limit(prober, base, outcome, 0, {DROP})
+    assert limit is not None
+    assert limit.act == "police"
+    assert 8 < limit.rate < 24  # measured exactly once the trigger is known
 
 
 def test_packets_of_which_some_copies_arrive_suggest_a_limit() -> None:
