@@ -30,7 +30,7 @@ from midcall.experiments.probe.line_oracle import (
     SHARES,
     Effect,
 )
-from midcall.experiments.probe.phases import comes_in_runs, phases_of
+from midcall.experiments.probe.phases import changes_per_s, comes_in_runs, phases_of
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.priorities import POINTS, classes
 from midcall.experiments.probe.prober import MS
@@ -268,9 +268,10 @@ class Measure:
         if found.sought.kind not in (DROP, PARTIAL) or found.sought.limit or rule is None:
             return False
         tail = self.tail(best, Effect(PARTIAL, 0.5))
-        if best.media or not comes_in_runs(self.plays.shown[0], rule, tail):
+        first = self.plays.shown[0]
+        if best.media or not comes_in_runs(first, rule, tail):
             return False
-        phases = phases_of(tail, found.core)
+        phases = phases_of(tail, found.core, changes_per_s(first, rule, tail))
         if phases is not None:
             found.best, found.act = best, phases.act
             found.parameters.pop("probability", None)  # which copies are struck is a matter of time

@@ -31,6 +31,9 @@ NEARLY_ALL = 0.9
 #: How much longer runs of losses are than by chance where phases are looked for, and shares of
 #: losses between which they are.
 LONGER, FEW, MANY = 2.0, 0.05, 0.95
+#: Changes of the capture per length of the first play, above which a play that one phase fills
+#: shows that there are no phases.
+EXPECTED = 4.0
 
 
 class Phases(NamedTuple):
@@ -46,10 +49,29 @@ class Phases(NamedTuple):
                 "off_s": round(self.off_s.value, 2)}  # fmt: skip
 
 
+def struck_datagrams(outcome: Outcome, rule: Rule, tail: Tail) -> NDArray[np.int64]:
+    """Return which packets of a unit are datagrams that a rule strikes, int64[packets]."""
+    struck = strikes(tail.through(outcome.unit, False), [rule]).struck[0] & ~outcome.streams
+    return np.flatnonzero(struck)
+
+
+def changes_per_s(outcome: Outcome, rule: Rule, tail: Tail) -> float:
+    """Return how often per second most of the datagrams that a rule strikes begin, or cease, to be
+    lost; 0 where too few are sent to tell."""
+    changes, seconds = 0, 0.0
+    places = struck_datagrams(outcome, rule, tail)
+    times = np.array([outcome.unit[at].time for at in places], np.int64)
+    for row, sent in zip(outcome.lost[:, places], outcome.sent[:, places], strict=True):
+        if sent.sum() >= 4 * NEAR:
+            is_on, moments = smoothed(row[sent]), times[sent]
+            changes += int((is_on[1:] != is_on[:-1]).sum())
+            seconds += float(moments[-1] - moments[0]) / 1e9
+    return changes / seconds if seconds > 0 else 0.0
+
+
 def comes_in_runs(outcome: Outcome, rule: Rule, tail: Tail) -> bool:
     """Return whether the datagrams that a rule strikes are lost in runs, by more than chance."""
-    struck = strikes(tail.through(outcome.unit, False), [rule]).struck[0] & ~outcome.streams
-    places = np.flatnonzero(struck)
+    places = struck_datagrams(outcome, rule, tail)
     lengths: list[int] = []
     lost = outcome.lost[:, places]
     for row, sent in zip(lost, outcome.sent[:, places], strict=True):
@@ -60,10 +82,12 @@ def comes_in_runs(outcome: Outcome, rule: Rule, tail: Tail) -> bool:
     return float(np.mean(lengths)) > LONGER / (1 - share)
 
 
-def phases_of(tail: Tail, core: Probe) -> Phases | None:
+def phases_of(tail: Tail, core: Probe, per_s: float) -> Phases | None:
     """Return the phases of a rule on single packets, None where there are none.
 
-    tail: of the rule; its last packet is sent again and again.
+    tail: of the rule; its last packet is sent again and again. per_s: changes per second in the
+    capture (`changes_per_s`): where many come there, and none in the first play, those of the
+    capture are no phases.
     """
     rule, seconds = tail.best.rule(), SENT_FOR
     if rule is None or core[-1].ends.proto == TCP:
@@ -79,7 +103,8 @@ def phases_of(tail: Tail, core: Probe) -> Phases | None:
         found = phases(moments, lost, own)
         longest = longest_phase(moments, lost, own)
         longer = 0 if longest is None else int(min(AS_LONG * longest, MOST_SENT))
-        if found is not None or longer <= seconds:
+        none = longest is not None and longest >= NEARLY_ALL * (moments[-1] - moments[0])
+        if found is not None or longer <= seconds or (none and per_s * seconds / 1e9 > EXPECTED):
             break
         tail.prober.taught("more seldom than can be seen in this time")
         seconds = longer

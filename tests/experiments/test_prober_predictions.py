@@ -23,17 +23,26 @@ from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.excerpts import with_openers
 from midcall.experiments.probe.found import Result
 from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
-from midcall.experiments.probe.phases import AS_LONG, MOST_SENT, PACKETS, longest_phase, phases
+from midcall.experiments.probe.phases import (
+    AS_LONG,
+    MOST_SENT,
+    PACKETS,
+    changes_per_s,
+    comes_in_runs,
+    longest_phase,
+    phases,
+    phases_of,
+)
 from midcall.experiments.probe.plays import Plays, also_shown
 from midcall.experiments.probe.prober import MS, STREAM_PATIENCE, Prober, free_from
-from midcall.experiments.probe.tails import SLOW, apart_for, beyond
+from midcall.experiments.probe.tails import SLOW, Tail, apart_for, beyond
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.leash import BudgetUsedUp
 from midcall.testbed.probing.probe import Ends, Probe, Sent, probe_of
 from midcall.testbed.probing.strikes import passing, strikes
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
-from tests.experiments.prober_call import CALL, LINE, call, outcome_of, rule_of
+from tests.experiments.prober_call import CALL, LINE, call, line_of, outcome_of, rule_of
 
 NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
 FLOW = Ends(UDP, NEAR, 40_000, FAR, 4_000)
@@ -297,6 +306,28 @@ def test_losses_at_random_and_in_bursts_have_no_phases() -> None:
             assert longest_phase(times, lost, 0.02) is None
     assert phases(times, np.ones(800, bool), 0.0) is None
     assert phases(times[:3], np.ones(3, bool), 0.0) is None
+
+
+@pytest.mark.parametrize(("each_ms", "longer"), [(10, False), (600, True)])
+def test_packets_without_a_phase_are_sent_on_where_the_capture_changes_seldom(
+    each_ms: int, longer: bool
+) -> None:
+    prober, base = line_of(rule_of({"size": "300-"}, "drop", scope="packet"))
+    unit = tuple(Sent(at * each_ms * MS, True, FLOW, bytes([at]) * (400 if at // 20 % 2 else 60))
+                 for at in range(120))  # fmt: skip
+    best = hypothesis({"protocol": "udp"}, "packet")
+    core = (unit[20]._replace(time=0),)
+    tail = Tail(prober, base, Effect(PARTIAL, 0.5), best,
+                lambda some, tight: passing(some, "4g", STREAM_PATIENCE), core)  # fmt: skip
+    rule = best.rule()
+    assert rule is not None
+    outcome = prober.ask("the capture", [unit], 3, tight=False)[0]
+    assert comes_in_runs(outcome, rule, tail)
+    per_s = changes_per_s(outcome, rule, tail)
+    assert per_s == pytest.approx(5 / (119 * each_ms / 1000), rel=0.3)
+    before = prober.probes
+    assert phases_of(tail, core, per_s) is None
+    assert prober.probes - before == (2 if longer else 1)
 
 
 def test_runs_of_losses() -> None:
