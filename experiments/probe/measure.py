@@ -17,7 +17,7 @@ from midcall.experiments.probe.allow_list import allow_list
 from midcall.experiments.probe.beliefs import COUNTS, Beliefs, Hypothesis
 from midcall.experiments.probe.code_points import word_of
 from midcall.experiments.probe.cores import core_of
-from midcall.experiments.probe.found import RARELY, Found, rough_act
+from midcall.experiments.probe.found import RARELY, AllowList, Found, rough_act
 from midcall.experiments.probe.kinds import counts_of
 from midcall.experiments.probe.lasting import chance_of, inspected, lasting, with_seen_end
 from midcall.experiments.probe.line_oracle import (
@@ -36,6 +36,7 @@ from midcall.experiments.probe.priorities import POINTS, classes
 from midcall.experiments.probe.prober import MS
 from midcall.experiments.probe.rates import LIMITS
 from midcall.experiments.probe.refine import Refiner
+from midcall.experiments.probe.spared_flows import spared_flows
 from midcall.experiments.probe.tails import Tail
 from midcall.experiments.probe.variants import mechanism, without_windows
 from midcall.testbed.probing.probe import flow_numbers
@@ -50,6 +51,8 @@ AS_LIKELY = 4.0
 BEFORE = 100 * MS
 #: Scopes in which all flows of a client to one server are condemned together.
 OF_CLIENT = ("call", "client", "pair", "triple")
+#: Scopes in which flows to any port of a host are condemned together.
+OF_HOSTS = ("client", "pair", "server")
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,8 @@ class Measure:
                 found.parameters["lasts_s"] = found.lasting.seconds
                 if acts is not None:
                     parameters |= self.weigh_again(acts, found.lasting.seconds.value)
+            if found.best.scope in OF_HOSTS and sought.kind == DROP:
+                self.take_spared_flows()
         # behind the end of a condemnation, and where the rule is not enforced, packets arrive
         # whatever the act is
         if acts is not None and acts.certain and not found.parameters.keys() & {
@@ -186,6 +191,15 @@ class Measure:
         found.take_allow_list(seen)
         if seen.matches:
             self.take_simplest_behind()
+
+    def take_spared_flows(self) -> None:
+        """Find out which other flows of a condemned host the rule lets pass."""
+        found = self.found
+        rule = found.as_drop
+        struck = strikes(self.plays.through(self.plays.shown[0].unit, False), [rule]).struck[0]
+        seen = spared_flows(self.tail(), found.core, self.plays.shown[0], struck)
+        if seen and not found.allow_list.matches:
+            found.take_allow_list(AllowList(tuple(seen)))
 
     def take_simplest_behind(self) -> None:
         """Give a rule that lets packets pass the match that explains best what else was played: a

@@ -281,3 +281,15 @@ def test_a_list_of_prefixes_of_both_versions_of_ip_is_named() -> None:
     named = [ipaddress.ip_network(word) for match in rules for word in match["addresses"]]
     for far, struck in zip((ALLOWED, OTHER, *fars), (True, False) * 2, strict=True):
         assert any(ipaddress.ip_address(far) in one for one in named) == struck
+
+
+@pytest.mark.parametrize("match", [
+    {"protocol": "tcp"}, {"protocol": "tcp", "ports": [443]}, {"ports": [443]}, None,
+])  # fmt: skip
+def test_flows_of_a_condemned_client_that_pass_are_named(match: dict[str, Any] | None) -> None:
+    before = () if match is None else (rule_of(match, "pass"),)
+    drop = rule_of({"stun": True}, "drop", scope="client", lasts_s=30)
+    named = run.against(Policy((*before, drop)), call(), "4g", 3, NOISE).answer
+    assert (named["act"]["name"], named["scope"]) == ("drop", "client")
+    spared = [one["trigger"]["match"] for one in as_well(named) if one["act"] == "pass"]
+    assert spared == ([] if match is None else [match])
