@@ -93,6 +93,11 @@ def first_day(operator: Operator, hypothesis: str, access: str) -> datetime.date
         for period in operator.periods
         if period.covers(hypothesis, access, period.begin)
     ]
+    if not operator.periods:
+        raise ExperimentError(
+            f"operator {operator.id}: its file has no [[period]], so that {hypothesis} is never in "
+            "force; add one with access and from"
+        )
     if not days:
         raise ExperimentError(
             f"operator {operator.id}: {hypothesis} was never in force on {access}; give another "

@@ -12,11 +12,13 @@ from midcall.captures.packets.writer import write_pcap
 from midcall.errors import ExperimentError
 from midcall.experiments.cli import policy_text
 from midcall.experiments.cli.app import app
+from midcall.experiments.spec.policy_names import policy_named
 from midcall.experiments.tools import conformance_text
 from midcall.locations import OPERATORS
 from midcall.testbed.conformance.run import Outcome
 from midcall.testbed.conformance.scenarios import SCENARIOS
 from midcall.testbed.conformance.transcript import scene
+from tests.experiments.own_policy import own_policy
 
 RUN = CliRunner()
 
@@ -59,3 +61,14 @@ def test_conformance_counts_what_passed_and_shows_what_did_not() -> None:
     assert result[1].startswith("NO  match.role")
     assert result[1].endswith("fates: got x, expected d")
     assert result[2] == "1 of 2 scenarios as the table says"
+
+
+def test_a_policy_that_is_never_in_force_says_what_to_change(tmp_path: Path) -> None:
+    name = own_policy(tmp_path, 'match = { stun = true }\nact = "drop"')
+    with pytest.raises(ExperimentError, match="never in force on 3g; give another --access"):
+        policy_named(name, "3g", None)
+    path = tmp_path / "own.toml"
+    begin, _, rest = path.read_text().partition("[[period]]")
+    path.write_text(begin + "[[hypothesis]]" + rest.partition("[[hypothesis]]")[2])
+    with pytest.raises(ExperimentError, match=r"no \[\[period\]\]"):
+        policy_named(name, "4g", None)
