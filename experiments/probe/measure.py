@@ -118,7 +118,7 @@ class Measure:
                 found.parameters["lasts_s"] = found.lasting.seconds
                 if acts is not None:
                     parameters |= self.weigh_again(acts, found.lasting.seconds.value)
-            if found.best.scope in OF_HOSTS and sought.kind == DROP:
+            if found.best.scope in OF_HOSTS and found.rule.act == "drop":
                 self.take_spared_flows()
         # behind the end of a condemnation, and where the rule is not enforced, packets arrive
         # whatever the act is
