@@ -12,6 +12,7 @@ import bisect
 import contextlib
 import functools
 import hashlib
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -47,6 +48,9 @@ PATIENCE, STREAM_PATIENCE = 500 * MS, 2_200 * MS
 HANDSHAKE = 400 * MS
 #: A packet of a stream that comes later than another copy by this, in ns, was sent again.
 RESENT = 150 * MS
+#: A segment of a stream that comes later than the quickest packet by this, in ns, was held up; how
+#: far it may have been moved, beyond the line's jitter, in ns.
+LATE_SEGMENT, NEARLY = 50 * MS, 10 * MS
 #: Between the starts of two copies, in ns, at least.
 APART = 23 * MS
 #: Times between two copies that are tried, as multiples of what one takes in the access network.
@@ -480,7 +484,8 @@ class Prober:
 
     def waits(self, played: Played) -> list[int]:
         """Return how long each packet of a plan waits for those before it in the access network's
-        queue, in ns: streams send all at once what had to wait for their opening."""
+        queue, in ns: streams send all at once what had to wait for their opening, and what a box
+        holds up on its way to the subscriber comes to that queue later."""
         result = [0] * len(played.plan)
         free = {True: 0, False: 0}
         begins = [max(played.sent[at], played.ready.get((one.ends, one.up), 0))
@@ -491,6 +496,28 @@ class Prober:
                 leaves = max(begins[at], free[one.up])
                 result[at] = leaves - begins[at]
                 free[one.up] = leaves + int(ip_size(one) * 8e6 / self.rate[one.up])
+        return self.behind_late_streams(played, result)
+
+    def behind_late_streams(self, played: Played, waits: list[int]) -> list[int]:
+        """Return the waits of packets, in ns, with those of datagrams to the subscriber behind
+        segments of streams that come LATE_SEGMENT later than the quickest packet: as long as the
+        access network takes for the segments that come while the datagram is late."""
+        down = [at for at, one in enumerate(played.plan) if not one.up and played.arrived[at] >= 0]
+        delays = {at: played.delay(at) - waits[at] for at in down}
+        least = min((delay for at, delay in delays.items() if not waits[at]), default=0)
+        late = sorted((played.arrived[at], played.plan[at]) for at in down
+                      if played.plan[at].ends.proto == TCP and played.plan[at].payload
+                      and delays[at] > least + LATE_SEGMENT)  # fmt: skip
+        times = [time for time, _ in late]
+        taken = [0, *itertools.accumulate(int(ip_size(one) * 8e6 / self.rate[False])
+                                          for _, one in late)]  # fmt: skip
+        result, about = list(waits), NEARLY + self.jitter
+        for at in down:
+            beyond = delays[at] - least
+            if late and played.plan[at].ends.proto != TCP and beyond > 0:
+                first = bisect.bisect(times, played.arrived[at] - beyond - about)
+                last = bisect.bisect(times, played.arrived[at] + about)
+                result[at] += min(taken[last] - taken[first], beyond)
         return result
 
     def line_points(self, one: Sent) -> Sequence[int]:

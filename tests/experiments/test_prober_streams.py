@@ -105,6 +105,24 @@ def test_packets_wait_for_those_before_them() -> None:
     assert np.round(slow / (128 * 1e5), 2).tolist() == [0, 1, 2, 3, 0]
 
 
+@pytest.mark.parametrize("late", [{TCP}, {UDP}, {TCP, UDP}])
+def test_datagrams_behind_late_segments_in_the_access_networks_queue_are_not_delayed(
+    late: set[int],
+) -> None:
+    rules = [rule_of({"ports": [ends.far_port]}, "delay", delay_ms=60.0, scope="packet")
+             for ends in (STREAM, FLOW) if ends.proto in late]  # fmt: skip
+    prober = Prober(VirtualSockets(Policy(tuple(rules)), "adsl", 5, Noise(jitter_ms=3)), "adsl", 5)
+    base = baseline_of(prober, [joined([one]) for one in prober.ask("", control_units(), 4)])
+    segments = [Sent((200 + 100 * (n // 20)) * MS + n, False, STREAM, noise(1200, n))
+                for n in range(60)]  # fmt: skip
+    datagrams = [Sent((n + 1) * 10 * MS, False, FLOW, noise(100, n)) for n in range(80)]
+    unit = in_order([Sent(0, True, STREAM, noise(200, 9)), Sent(1, True, FLOW, noise(99, 9)),
+                     *segments, *datagrams])  # fmt: skip
+    found = findings(prober.ask("", [unit], 12)[0], base)
+    delayed = {unit[one.first].ends.proto for one in found if one.kind == DELAY and one.score > 11}
+    assert delayed == late
+
+
 @pytest.mark.parametrize(("lost", "shows"), [(18, True), (6, False)])
 def test_a_loss_of_one_datagram_of_many_shows(lost: int, shows: bool) -> None:
     unit = tuple(Sent(n * 20 * MS, True, FLOW, noise(60, n)) for n in range(60))
