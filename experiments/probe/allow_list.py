@@ -132,7 +132,10 @@ def passing(
                 for kind in sorted(own, key=LIKE_NOISE.__contains__)[:MOST_BEFORE]}  # fmt: skip
         core = refiner.with_last(last._replace(ends=ends_of_kinds(last)))
         moved = [one._replace(time=one.time + PAUSE) for one in core]
-        later = [(*core, one._replace(time=last.time + PAUSE)) for one in some.values()]
+        # behind an allowance the rule has condemned the flow only once it has struck a packet
+        condemned = refiner.tail.unit(core) if refiner.best.after else core
+        end = condemned[-1].time + PAUSE
+        later = [(*condemned, one._replace(time=end)) for one in some.values()]
         before = [(one._replace(time=0), *moved) for one in some.values()]
         arrives = [not hit for hit in refiner.ask([*later, *before], IN_ORDER)]
         behind = any(arrives[: len(later)])

@@ -143,6 +143,24 @@ def test_a_trigger_of_a_kind_that_passes_is_replaced_and_its_kind_named() -> Non
     assert read(refiner.core[-1]).kind in kinds
 
 
+@pytest.mark.parametrize("scope", ["packet", "flow"])
+def test_what_passes_is_tried_behind_an_allowance_that_is_used_up(scope: str) -> None:
+    """RTP passes in front of a drop after 2 s: of a flow that is dropped already, it does not."""
+    drop = rule_of({"protocol": "udp"}, "drop", scope=scope, after={"seconds": 2.0})
+    rules = (rule_of({"payload": ["rtp"]}, "pass", scope="packet"), drop)
+    prober = Prober(VirtualSockets(Policy(rules), "4g", 3, NOISE), "4g", 3)
+    base = baseline_of(prober, prober.ask("controls", control_units(), 3))
+    core, best = (call()[0]._replace(ends=FLOW),), hypothesis({"protocol": "udp"})
+    best = best._replace(after='{"seconds": 2.0}')
+    sought = Effect(DROP)
+    tail = Tail(prober, base, sought, best, Plays(prober, core, Result()).through, core)
+    refiner, kinds = Refiner(tail, best, core), other_kinds(core[-1])
+    refiner.take_form("again")
+    found = allow_list.passing(refiner, {kind: kinds[kind] for kind in ("rtp", "dtls")}, [], [])
+    assert list(found.matches) == [{"payload": ["rtp"]}]
+    assert found.behind == (scope == "packet")
+
+
 def test_kinds_are_tried_where_the_box_recognises_them() -> None:
     last = media(1, FAR)[0]._replace(ends=FLOW._replace(far_port=DNS))
     assert ends_of_kinds(last).far_port != DNS
