@@ -51,7 +51,7 @@ def document(result: Result, prober: Prober) -> Document:
     }
     if first is None:
         notes = [*result.notes, *([result.unseen.words] if result.unseen is not None else [])]
-        answer["alternatives"] = [*map(reason, notes), *rewritten(prober)]
+        answer["alternatives"] = [*unexplained(result), *map(reason, notes), *rewritten(prober)]
         return answer
     rule = first.rule
     answer |= {
@@ -89,14 +89,20 @@ def probability(result: Result) -> float:
 
 
 def unexplained(result: Result) -> Iterator[Document]:
-    """Yield which effects no rule found explains."""
-    for kind in sorted({one.kind for one in result.rest}):
-        flows = len({one.ends for one in result.rest if one.kind == kind})
-        yield reason(
-            f"{flows} flows show an effect ({kind}) that no rule found explains: a further rule is "
-            "in force, or the first has another scope; the capture without the packets that the "
-            "first strikes would tell"
-        )
+    """Yield which effects no rule found explains; all of them where none was found."""
+    why = (
+        "no rule found explains: a further rule is in force, or the first has another scope; the "
+        "capture without the packets that the first strikes would tell"
+        if result.found
+        else "no rule of the policy language was found to explain: rules that act together hide "
+        "each other, or the rule needs what lies outside these packets; a capture of these flows "
+        "alone may tell"
+    )
+    left = result.rest if result.found else result.findings
+    for kind in sorted({one.kind for one in left}):
+        flows = len({one.ends for one in left if one.kind == kind})
+        show = "flow shows" if flows == 1 else "flows show"
+        yield reason(f"{flows} {show} an effect ({kind}) that {why}")
     if result.contradicted:
         yield reason(
             "under the rules found, the capture would lose more than it does, or receive "

@@ -129,10 +129,10 @@ class Identifier:
         )
         if known and not measured:
             found.refute("its trigger does not show the limit that several paces show")
-        if may_limit and found.sought.limit and not known and not (measured and not found.notes):
+        if may_limit and found.sought.limit and (found.notes or not measured):
             other = self.identify(finding, False, apart)
             explains = other is not None and other.explained > LEAST_EXPLAINED and not other.notes
-            if explains or not measured:
+            if explains or not (measured or known):
                 return other
         sought = measured_limit(found) or found.sought
         choice = Choice(self.plays, beliefs, core, main.unit, sought, finding.up)

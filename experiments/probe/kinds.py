@@ -17,10 +17,12 @@ from midcall.experiments.probe.line_oracle import DELAY, DROP, MARK, PARTIAL, Ef
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import MS, Outcome
 from midcall.experiments.probe.rates import (
+    LEAST_LOST,
     LEAST_RATE,
     LIMITS,
     OVERTAKEN,
     Limit,
+    grows,
     is_no_queue,
     policer,
     ramps,
@@ -158,7 +160,8 @@ def limits_of(outcome: Outcome, base: Baseline, finding: Finding) -> Iterator[Ef
         if own.sum() > 8 and finding.ends.proto != TCP:
             lost, waits = outcome.lost[copy, places][own], excess[copy, places][own]
             policed.append(policer(times[own], sizes[own], lost))
-            queued = queues and ramps(waits)
+            full = lost.mean() >= base.loss[int(finding.up)] + LEAST_LOST
+            queued = queues and ramps(waits) and (full or grows(waits))
             shaped.append(shaper(times[own], sizes[own], waits) if queued else None)
     for act, room, fitted in (("police", "bucket_bytes", policed), ("shape", "queue_ms", shaped)):
         rows = [one for one in fitted if one is not None]

@@ -529,8 +529,9 @@ class Plays:
         tried: kinds, flows and directions of effects that no rule explained.
         """
         if not self.result.found:
-            return next((one for one in self.result.findings
-                         if one.key not in tried), None)  # fmt: skip
+            first = next((one for one in self.result.findings if one.key not in tried), None)
+            if first is not None:
+                return first
         rest = self.far_beyond(self.shown[0], tried)
         if not rest and self.prober.fresh_far:
             rest = self.far_beyond(self.own, tried)

@@ -96,6 +96,9 @@ FULL, UNLIKE = 0.9, 0.3
 LEAST_RATE = 1.0
 #: Share of packets that later ones overtake by chance from which they do not wait in one queue.
 OVERTAKEN = 0.1
+#: Part by which the last third of the waits from half the longest one on exceeds the first third
+#: where a queue fills; a straight rise makes it 1.6.
+GROWN = 1.2
 #: Chance below which losses of single writes are more than the line's own.
 BY_CHANCE = 1e-3
 
@@ -459,7 +462,7 @@ def datagram_limit(
     sent = [one for one in outcomes if one.sent.all()]
     limit, fast = passed_limit(sent, base, len(first), up), outcomes[0]
     if waits and (limit is None or limit.act != "shape"):
-        limit = queue_of(sent, base, len(first))
+        limit = queue_of(sent, base, len(first), up)
     elif limit is None:
         more_than_line = base.loss[int(up)] + LEAST_LOST
         lossy = [pace for pace, one in zip(paces, outcomes, strict=True)
@@ -519,9 +522,12 @@ def steady_limit(outcome: Outcome, base: Baseline, first: int, up: bool) -> Limi
     return Limit(act, float(rate), float(room), float(doubts[0]), float(doubts[1]))
 
 
-def queue_of(outcomes: Sequence[Outcome], base: Baseline, first: int) -> Limit | None:
+def queue_of(
+    outcomes: Sequence[Outcome], base: Baseline, first: int, up: bool
+) -> Limit | None:  # fmt: skip
     """Return the queue in which the datagrams behind the first ones wait longer and longer, from
-    the fastest pace at which they do, None for none: a delay is the same at any pace."""
+    the fastest pace at which they do, None for none: a delay is the same at any pace, and of one
+    that begins after some packets the later ones wait no longer than the first of those."""
     for one in outcomes:
         sizes = one.size[first:].astype(float)
         assert one.planned is not None
@@ -529,8 +535,9 @@ def queue_of(outcomes: Sequence[Outcome], base: Baseline, first: int) -> Limit |
         if share_overtaken(times, excess, base) > OVERTAKEN:
             return None
         rows = zip(times, excess, strict=True)
-        fitted = [found for sent, row in rows
-                  if ramps(row) and (found := shaper(sent, sizes, row)) is not None]  # fmt: skip
+        full = one.lost[:, first:].mean() >= base.loss[int(up)] + LEAST_LOST
+        fitted = [found for sent, row in rows if ramps(row) and (full or grows(row))
+                  and (found := shaper(sent, sizes, row)) is not None]  # fmt: skip
         if len(fitted) < len(one.delay) - 1 or not fitted:
             continue
         rates, rooms = (np.array(some) for some in zip(*fitted, strict=True))
@@ -712,6 +719,15 @@ def ramps(excess: Floats) -> bool:
     if len(values) < 8:
         return False
     return bool(np.mean(values[:3]) < 0.4 * np.quantile(values, 0.9))
+
+
+def grows(excess: Floats) -> bool:
+    """Return whether the waits of packets still grow once they are long. They do while a queue
+    fills; in a full one packets are lost. excess: float64[packets], ns, not finite where lost."""
+    values = excess[np.isfinite(excess)]
+    long = values[int((values > 0.5 * np.quantile(values, 0.9)).argmax()) :]
+    part = len(long) // 3
+    return part < 3 or bool(np.median(long[-part:]) > GROWN * np.median(long[:part]))
 
 
 def shaper(times: Floats, sizes: Floats, excess: Floats) -> tuple[float, float] | None:

@@ -197,6 +197,15 @@ def test_an_effect_that_no_rule_explains_lowers_the_probability() -> None:
     assert document(search.result, prober)["probability"] < 0.9 * sure
 
 
+def test_an_answer_without_a_rule_says_what_shows_an_effect() -> None:
+    prober = Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1)
+    seen = [Finding(DROP, FLOW, True, 40.0, 1.0, 0), Finding(DROP, FLOW, False, 40.0, 1.0, 0)]
+    answer = document(Result("blocked", findings=seen), prober)
+    assert answer["act"]["name"] is None
+    [why] = [one["why"] for one in answer["alternatives"] if one["relation"] == "cannot tell"]
+    assert why.startswith("1 flow shows an effect (drop) that no rule")
+
+
 def test_the_flows_that_show_an_effect_are_kept_whole() -> None:
     base = dense_unit(call())
     [ends, *_] = [one for one in flows_of(base) if one.proto == TCP]

@@ -123,6 +123,22 @@ def test_of_more_of_a_capture_what_shows_nothing_is_played_once(
     assert all(units == plays.own_units[-1:] for units in sent[1:])
 
 
+def test_more_of_a_capture_is_played_where_no_rule_explains_what_its_first_part_shows() -> None:
+    ends = [FLOW._replace(far_port=40_000 + at) for at in range(400)]
+    capture = tuple(Sent(n * MS, True, one, at.to_bytes(2) + n.to_bytes(2) + bytes(90))
+                    for n in range(6) for at, one in enumerate(ends))  # fmt: skip
+    short = {one.ends for one in Plays(prober_of(), capture, Result()).capture}
+    later = next(one for one in ends if one not in short)
+    result = Result()
+    plays = Plays(prober_of(rule_of({"ports": [later.far_port]}, "drop")), capture, result)
+    assert plays.look() == []
+    result.findings = [Finding(DROP, capture[0].ends, True, 40.0, 0.3, 0)]
+    tried = {one.key for one in result.findings}
+    finding = plays.unexplained(tried)
+    assert finding is not None
+    assert finding.ends.far_port == later.far_port
+
+
 @pytest.mark.parametrize("own", [True, False])
 def test_a_loss_that_one_copy_shows_is_told_from_a_drop_by_more_of_them(own: bool) -> None:
     unit = tuple(Sent(n * 20 * MS, True, FLOW, n.to_bytes(2) + bytes(90)) for n in range(200))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from midcall.experiments.localise.packet_fields import read
-from midcall.experiments.probe import run
+from midcall.experiments.probe import identify, run
 from midcall.experiments.probe.acts import MIDDLE, SOONEST, Acts, Measured, differ, limit_numbers
 from midcall.experiments.probe.asking import Question, ask_all, edges
 from midcall.experiments.probe.atoms import places, windows_with_ends
@@ -25,7 +25,7 @@ from midcall.experiments.probe.identify import take_simplest
 from midcall.experiments.probe.lasting import chance_of, sampled
 from midcall.experiments.probe.line_oracle import DROP, PARTIAL, Effect
 from midcall.experiments.probe.plays import Plays
-from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
+from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome, Prober
 from midcall.experiments.probe.quotas import quotas
 from midcall.experiments.probe.rates import (
     Drop,
@@ -40,6 +40,7 @@ from midcall.experiments.probe.rates import (
     stream_limit,
 )
 from midcall.experiments.probe.refine import Refiner, likely_ends, until, within
+from midcall.experiments.probe.search import Search
 from midcall.experiments.probe.tails import Tail
 from midcall.experiments.probe.variants import without_windows
 from midcall.testbed.conformance.transcript import scene
@@ -250,6 +251,48 @@ def test_the_limit_of_datagrams_is_measured_and_a_match_is_none() -> None:
                  rule_of({"protocol": "udp"}, "loss", loss=0.4)):  # fmt: skip
         prober, base = line_of(rule)
         assert datagram_limit(prober, base, own, True) is None
+
+
+@pytest.mark.parametrize(("act", "numbers"), [
+    ("delay", {"delay_ms": 215.0, "jitter_ms": 28.0}),
+    ("shape", {"rate_kbit": 200.0, "queue_ms": 2_000.0}),
+])  # fmt: skip
+def test_a_delay_that_begins_after_some_packets_is_no_queue(
+    act: str, numbers: dict[str, float]
+) -> None:
+    rng = np.random.default_rng(3)
+    own = tuple(Sent(at * 20 * MS, True, FLOW, rng.bytes(int(rng.integers(120, 240))))
+                for at in range(90))  # fmt: skip
+    rule = rule_of({"protocol": "udp", "packets": "55-"}, act, scope="packet", **numbers)
+    line = VirtualSockets(Policy((rule,)), "fibre", 5, Noise(loss=0.01, jitter_ms=5))
+    prober = Prober(line, "fibre", 5)
+    base = baseline_of(prober, prober.ask("controls", control_units(4), 4))
+    limit = datagram_limit(prober, base, own, True, waits=True)
+    assert (limit is not None) == (act == "shape")
+
+
+def test_where_its_own_probes_refute_a_limit_the_rule_may_be_a_delay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limit = Effect.of_limit({"act": "shape", "rate_kbit": 214.0, "queue_ms": 247.0})
+
+    def behind(plays: Plays, finding: Finding, measured: dict[str, Outcome], may_limit: bool,
+               apart: bool) -> list[Effect]:  # fmt: skip
+        if may_limit:  # as if several paces had shown it
+            measured[limit.limit] = plays.shown[0]
+        return [limit, finding.effect] if may_limit else [finding.effect]
+
+    monkeypatch.setattr(identify, "effects_behind", behind)
+    rng = np.random.default_rng(3)
+    own = tuple(Sent(at * 20 * MS, True, FLOW, rng.bytes(160 if at % 2 else 400))
+                for at in range(120))  # fmt: skip
+    rule = rule_of({"protocol": "udp", "packets": "55-", "size": "85-260"}, "delay",
+                   scope="packet", delay_ms=215.0, jitter_ms=28.0)  # fmt: skip
+    prober = Prober(VirtualSockets(Policy((rule,)), "wifi", 5), "wifi", 5)
+    [found] = Search(prober, own).run().found
+    assert found.rule.act == "delay"
+    assert found.best.keys.keys() >= {"packets", "size"}
+    assert not found.notes
 
 
 def test_a_limit_above_a_flows_own_rate_is_measured_where_other_packets_are_lost() -> None:
