@@ -46,6 +46,7 @@ from midcall.experiments.probe.variants import (
     as_allowance,
     mechanism,
     of_subject,
+    other_subjects,
     other_ways,
     without_windows,
 )
@@ -118,6 +119,7 @@ class Identifier:
             found.act = {}  # what is forged is no datagram: the rule drops
         Measure(self.plays, found, self.watch, found.sought.limit in self.limits).run()
         keep_seen_begin(found)
+        take_seen_mechanism(found)
         take_simplest(found)
         measured = found.act.get("act") in LIMITS
         if measured and is_limited(self.plays, finding):
@@ -380,6 +382,27 @@ def take_simplest(found: Found) -> None:
     if beliefs.rules:  # with measured numbers, a match may strike nothing of the capture
         found.best = beliefs.best
         found.equal = [one for one in found.equal if one != found.best]
+
+
+def take_seen_mechanism(found: Found) -> None:
+    """Give a rule whose match has changed since it was chosen the scope, and the subject of its
+    allowance, with which it explains what was played: they fitted the match before."""
+    best = found.best._replace(lasts=found.began.lasts)
+    if best.match == found.began.match or found.sought.limit or best.media or found.act.get("on_s"):
+        return
+    beliefs = Beliefs(found.beliefs.base, found.beliefs.effects)
+    for seen in found.seen_without_spared():
+        beliefs.observe(seen)
+    beliefs.add([best])
+    if not beliefs.rules:
+        return
+    known = float(beliefs.scores[0])
+    beliefs.add([one for one in dict.fromkeys([*alike(best), *other_subjects(best)])
+                 if not found.refutes(one)])  # fmt: skip
+    if beliefs.scores.max() > known + CONTRADICTED:
+        found.best = beliefs.best
+        found.began = beliefs.best._replace(match=found.began.match)
+        found.equal = []
 
 
 def measured_limit(found: Found) -> Effect | None:

@@ -49,6 +49,20 @@ def alike(best: Hypothesis) -> Iterator[Hypothesis]:
             yield best._replace(scope="flow", media=True)
 
 
+def other_subjects(best: Hypothesis) -> Iterator[Hypothesis]:
+    """Yield a hypothesis with an allowance as one whose allowance another subject has: each flow,
+    or what a rule of a scope condemns together; it strikes packets, flows or that subject."""
+    if not best.after:
+        return
+    own = {key: value for key, value in best.allowance.items() if key != "per"}
+    for scope in ("packet", "flow", *CONDEMNED):
+        yield best._replace(scope=scope, after=json.dumps(own))
+    for subject in CONDEMNED:
+        after = json.dumps(own | {"per": subject})
+        for scope in ("packet", "flow", subject):
+            yield best._replace(scope=scope, after=after)
+
+
 def same_direction(best: Hypothesis) -> Iterator[Hypothesis]:
     """Yield a hypothesis on single packets of one direction as one on that direction of their
     flows, and the other way round."""

@@ -555,3 +555,35 @@ def test_a_rule_whose_trigger_does_not_show_a_limit_that_several_paces_show_is_r
     assert found is not None
     assert found.sought.limit in identifier.limits  # several paces have shown it
     assert bool(found.notes) == (not measured)
+
+
+@pytest.mark.parametrize("widened", [True, False])
+def test_a_rule_whose_match_became_wider_takes_the_subject_that_fits_it(widened: bool) -> None:
+    later = (FLOW._replace(near=bytes([198, 18, 0, 10])), FLOW._replace(far_port=4_001),
+             FLOW._replace(far=bytes([198, 19, 0, 10])))  # fmt: skip
+    unit = in_order(
+        Sent((begin + n * 100) * MS, True, ends, bytes([n]) * (200 if n % 2 else 60))
+        for begin, ends in ((0, FLOW), *((900, one) for one in later)) for n in range(40)
+    )  # fmt: skip
+    through = passing(unit, "fibre", 0)
+    after = {"seconds": 1.0}
+    truth, server, narrow = (
+        hypothesis({"size": size}, scope, None, json.dumps(after | {"per": subject}))
+        for size, scope, subject in (("200-", "packet", "pair"), ("200-", "triple", "server"),
+                                     ("220-", "triple", "server"))
+    )  # fmt: skip
+    rule = truth.rule()
+    assert rule is not None
+    outcome = outcome_of(unit, strikes(through, [rule]).struck[0], 6)
+    beliefs = Beliefs(LINE, [Effect(DROP)])
+    beliefs.observe(Seen(through, outcome, True))
+    began = narrow if widened else server
+    found = Found(server, 0.9, Effect(DROP), beliefs, unit[:13], findings(outcome, LINE)[0], began)
+    identify.take_seen_mechanism(found)
+    if not widened:
+        assert found.best == server
+        return
+    assert found.best.scope in ("packet", "flow")
+    assert found.best.allowance == after | {"per": "pair"}
+    assert found.began.match == narrow.match
+    assert found.began.allowance == found.best.allowance
