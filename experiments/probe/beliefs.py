@@ -130,6 +130,12 @@ class Hypothesis(NamedTuple):
         return self._replace(match=json.dumps(match, sort_keys=True))
 
     @property
+    def shared(self) -> bool:
+        """Return whether what one flow sends may decide what another one loses: by its scope, or
+        by the subject of its allowance."""
+        return self.scope not in ("packet", "flow") or "per" in self.allowance
+
+    @property
     def bounds(self) -> int:
         """Return how many windows and allowances it has."""
         return len(self.keys.keys() & WINDOWS) + bool(self.after)
@@ -142,7 +148,8 @@ class Hypothesis(NamedTuple):
         cost = COST["key"] * len(keys) + COST["number"] * len(numbers)
         cost += COST["way"] if self.way else 0.0
         cost += COST["after"] if self.after else 0.0
-        cost += COST["key"] if "direction" in self.allowance else 0.0
+        cost += COST["key"] * ("direction" in self.allowance)
+        cost += COST["key"] if self.after and self.shared else 0.0
         cost += COST["scope"] if self.scope != "flow" else 0.0
         cost += COST["media"] if self.media else 0.0
         cost += COST["lasts"] if self.lasts else 0.0

@@ -591,10 +591,10 @@ class Plays:
             elif predicted.struck.any() or predicted.opened.any():
                 expected = self.expected(found, outcome.unit, tight)
                 limited = found.rule.act in LIMITS
-                shared = found.best.scope not in ("packet", "flow") or "per" in found.best.allowance
                 allowed = found.best.may_strike(outcome.up)
                 # kernels send again what a lost acknowledgement leaves open
-                wide = allowed | outcome.streams if found.rule.act in BLOCKING and shared else None
+                shared = found.rule.act in BLOCKING and found.best.shared
+                wide = allowed | outcome.streams if shared else None
                 lossless = found.rule.act in LOSSLESS
                 # what is late of a stream may look as if a kernel had sent it again
                 may_look = outcome.streams if lossless else np.ones(len(outcome.unit), bool)

@@ -12,7 +12,7 @@ import pytest
 
 from midcall.captures.packets.numbers import UDP
 from midcall.experiments.probe import kinds, run
-from midcall.experiments.probe.beliefs import hypothesis
+from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
 from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.line_oracle import DOUBLE, DROP, PARTIAL, REORDER, Effect
 from midcall.experiments.probe.plays import Plays
@@ -201,3 +201,17 @@ def test_only_what_shows_a_loss_of_a_stream_is_sent_far_apart() -> None:
     gaps = np.diff(times)
     assert (gaps == STREAM_APART).sum() == tail.shown - 1
     assert times[tail.used] - times[0] < STREAM_APART * 2
+
+
+@pytest.mark.parametrize("subject", ["client", "call", "pair", "server", "triple"])
+def test_an_allowance_that_flows_share_needs_more_evidence_than_one_of_each_flow(
+    subject: str,
+) -> None:
+    own, shared = (hypothesis({"protocol": "udp"}, "flow", None, json.dumps(after)) for after in (
+        {"bytes": 113}, {"bytes": 113, "per": subject}))  # fmt: skip
+    beliefs = Beliefs(LINE, [Effect(DROP)])
+    unit = tuple(Sent(n * 20 * MS, True, FLOW, bytes([n]) * 90) for n in range(30))
+    outcome = outcome_of(unit, np.array([n >= 1 for n in range(30)]), 6)
+    beliefs.observe(Seen(passing(unit, "fibre", 0), outcome, True))
+    beliefs.add([shared, own])  # of one flow, both say the same
+    assert beliefs.best == own
